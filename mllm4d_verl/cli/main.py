@@ -1,0 +1,66 @@
+"""The `mllm4d` command: finds the group that was asked for and imports only that one."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+import typer.main
+
+from mllm4d_verl import __version__
+from mllm4d_verl.data_tools.errors import InputError
+
+# name: (module with a typer `app`, one-line help). The help stands here so that `mllm4d --help` imports no group.
+GROUPS: dict[str, tuple[str, str]] = {
+    "data": ("mllm4d_verl.cli.data", "Make clips, questions and training files; convert released formats."),
+    "train": ("mllm4d_verl.cli.train", "Run a recipe: sft, cold-start, grpo (prints the verl command)."),
+    "eval": ("mllm4d_verl.cli.eval", "Generate answers with vLLM and score them."),
+    "doctor": ("mllm4d_verl.cli.doctor", "Check that plugin, versions, reward, dataset and prompts fit together."),
+    "demo": ("mllm4d_verl.cli.demo", "World, questions, tiny model, SFT, cold start, GRPO, table: the whole way."),
+}
+
+# Exit codes: 0 all well, 1 the command ran and found a fault (doctor), 2 bad input, 130 interrupted.
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class _LazyGroups(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(GROUPS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in GROUPS:
+            return None
+        module = importlib.import_module(GROUPS[name][0])
+        command = typer.main.get_command(module.app)
+        command.name = name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in GROUPS.items()])
+
+
+cli = _LazyGroups(
+    name="mllm4d",
+    help="Teach video language models to reason in 4D with stock verl.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cli = click.version_option(__version__, prog_name="mllm4d")(cli)
+
+
+def main() -> None:
+    """Console entry point: bad input becomes a message and exit code 2, never a traceback."""
+    try:
+        cli(standalone_mode=True)
+    except InputError as error:
+        print(f"mllm4d: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        print("mllm4d: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
