@@ -1,0 +1,47 @@
+# make demo   set up .venv and run the main job: world, questions, SFT, cold start, GRPO, evaluation, table
+# make test   set up .venv, lint, type-check and run all tests (unit first, then the real trainer)
+#
+# Both set up .venv by themselves and skip that when nothing changed. PYTHON=... chooses the interpreter (3.10 to 3.12).
+
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+  $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+STAMP := .venv/.cpu-lane
+TORCH := torch==2.13.0+cpu
+TORCHVISION := torchvision==0.28.0+cpu
+PYTORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+DEMO_OUT ?= demo_out
+SEED ?= 0
+
+.PHONY: demo test test-unit test-e2e lint setup clean
+
+demo: $(STAMP)
+	$(BIN)/mllm4d demo --out $(DEMO_OUT) --seed $(SEED)
+
+test: lint test-unit test-e2e
+
+test-unit: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not e2e"
+
+test-e2e: $(STAMP)
+	$(BIN)/python -m pytest -q -m e2e --durations=0 --durations-min=1
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(STAMP)
+
+# CPU torch first: with it installed, nothing pulls the CUDA build in. The configured index is asked before PyTorch's own.
+$(STAMP): pyproject.toml $(wildcard packaging/torchvision_cpu_guard/*)
+	@test -n "$(PYTHON)" || { echo "mllm4d-verl needs Python 3.10, 3.11 or 3.12; none was found. Set PYTHON=/path/to/python."; exit 1; }
+	@echo "Setting up .venv with $(PYTHON): about 3 minutes and 4 GB the first time."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --index-url $(PYTORCH_CPU_INDEX) "$(TORCH)" "$(TORCHVISION)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[cpu,dev]" ./packaging/torchvision_cpu_guard
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info
