@@ -1,0 +1,134 @@
+"""What each template writes, and what a wrong template or row is told."""
+
+import json
+
+import pytest
+
+from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.prompts import list_templates, render_conversation, render_messages
+
+ROW = {
+    "id": "q0",
+    "question": "How did the camera move between frame 2 and frame 9 of 31?",
+    "options": ["left", "right", "up", "down"],
+    "answer": "B",
+    "response": "<thinking>seen</thinking>\n<answer>B</answer>",
+    "object_description": None,
+    "meta": None,
+}
+OWN = [
+    {"role": "user", "content": "<video>\nWhere?"},
+    {"role": "assistant", "content": "There."},
+    {"role": "user", "content": "Sure?"},
+    {"role": "assistant", "content": "Yes."},
+]
+
+
+class TestTemplates:
+    def test_names(self):
+        assert list_templates() == ["dataset", "direct", "st_cot"]
+
+    def test_st_cot_has_a_compact_system_turn_with_the_whole_grammar(self):
+        system, user = render_messages(ROW, "st_cot")
+        assert (system["role"], user["role"]) == ("system", "user")
+        assert len(system["content"].split()) <= 110
+        for part in ("<thinking>", "</thinking>", "<answer>", "(Initial Frame)", "(Final Frame)", "null", "(5)"):
+            assert part in system["content"]
+
+    def test_user_turn_is_video_question_options_instruction(self):
+        lines = render_messages(ROW, "st_cot")[1]["content"].split("\n")
+        assert lines[:2] == ["<video>", ROW["question"]]
+        assert lines[2:6] == ["A. left", "B. right", "C. up", "D. down"]
+        assert "<answer></answer>" in lines[6]
+        assert len(lines) == 7
+
+    def test_direct_asks_for_the_letter_only(self):
+        (user,) = render_messages(ROW, "direct")
+        assert user["content"].endswith("Answer with the option's letter directly.")
+        assert "thinking" not in user["content"]
+
+    def test_text_is_not_html_escaped(self):
+        assert "x < 3 & 'y'" in render_messages({**ROW, "question": "x < 3 & 'y'?"}, "direct")[0]["content"]
+
+    def test_placeholder_that_leads_the_question_is_not_doubled(self):
+        assert render_messages({**ROW, "question": "<video>Where?"}, "direct")[0]["content"].count("<video>") == 1
+
+    def test_a_question_is_data_not_a_template(self):
+        assert "{{ answer }}" in render_messages({**ROW, "question": "{{ answer }}?"}, "direct")[0]["content"]
+
+
+class TestTargets:
+    def test_st_cot_trains_the_response(self):
+        assert render_conversation(ROW, "st_cot")[-1] == {"role": "assistant", "content": ROW["response"]}
+
+    def test_direct_trains_the_letter(self):
+        assert render_conversation(ROW, "direct")[-1] == {"role": "assistant", "content": "B"}
+
+    def test_prompt_is_the_rl_prompt(self):
+        for template in ("st_cot", "direct"):
+            assert render_conversation(ROW, template)[:-1] == render_messages(ROW, template)
+
+    def test_st_cot_without_response_is_refused(self):
+        with pytest.raises(InputError, match="response"):
+            render_conversation({**ROW, "response": None}, "st_cot")
+
+
+class TestDatasetTemplate:
+    @pytest.mark.parametrize("meta", [{"messages": OWN}, json.dumps({"messages": OWN})])
+    def test_own_messages(self, meta):
+        assert render_messages({**ROW, "meta": meta}, "dataset") == OWN[:3]
+        assert render_conversation({**ROW, "meta": meta}, "dataset") == OWN
+
+    def test_prompt_only_messages_train_the_response(self):
+        row = {**ROW, "meta": {"messages": OWN[:1]}}
+        assert render_conversation(row, "dataset") == [OWN[0], {"role": "assistant", "content": ROW["response"]}]
+
+    @pytest.mark.parametrize("meta", [None, "{}", "[1]", "{", {"messages": [{"role": "user"}]}])
+    def test_absent_or_broken_messages_are_refused(self, meta):
+        with pytest.raises(InputError, match="field meta"):
+            render_messages({**ROW, "meta": meta}, "dataset")
+
+
+class TestOwnTemplates:
+    def test_folder(self, tmp_path):
+        (tmp_path / "user.jinja").write_text("<video> {{ question }} {{ lettered_options[1][0] }}")
+        assert render_messages(ROW, str(tmp_path))[0]["content"] == f"<video> {ROW['question']} B"
+        assert render_conversation(ROW, str(tmp_path))[-1]["content"] == ROW["response"]
+
+    def test_lone_file(self, tmp_path):
+        path = tmp_path / "mine.jinja"
+        path.write_text("<video>{{ question }}")
+        assert render_messages(ROW, str(path)) == [{"role": "user", "content": f"<video>{ROW['question']}"}]
+
+    def test_null_column_never_prints_none(self, tmp_path):
+        path = tmp_path / "mine.jinja"
+        path.write_text("<video>{{ object_description }}")
+        with pytest.raises(InputError, match="object_description"):
+            render_messages(ROW, str(path))
+
+    def test_syntax_error_names_the_line(self, tmp_path):
+        path = tmp_path / "mine.jinja"
+        path.write_text("<video>\n{% if %}")
+        with pytest.raises(InputError, match=r"mine\.jinja, row 2"):
+            render_messages(ROW, str(path))
+
+    def test_folder_without_user_turn(self, tmp_path):
+        with pytest.raises(InputError, match=r"no user\.jinja"):
+            render_messages(ROW, str(tmp_path))
+
+
+class TestMistakes:
+    def test_unknown_template_suggests_the_nearest(self):
+        with pytest.raises(InputError, match="Did you mean 'st_cot'"):
+            render_messages(ROW, "stcot")
+
+    @pytest.mark.parametrize("question", ["See <image>?", "Before <video> after?"])
+    def test_surplus_placeholder_is_refused(self, question):
+        with pytest.raises(InputError, match="placeholders"):
+            render_messages({**ROW, "question": question}, "direct")
+
+    def test_template_that_forgets_the_video_is_refused(self, tmp_path):
+        path = tmp_path / "mine.jinja"
+        path.write_text("{{ question }}")
+        with pytest.raises(InputError, match="none"):
+            render_messages(ROW, str(path))
