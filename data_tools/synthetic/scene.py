@@ -1,0 +1,181 @@
+"""A scene: a room with patchy walls, objects on its floor, and where everything goes over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .camera_path import camera_path
+from .config import CAMERA_MOTIONS, COLOURS, OBJECT_MOTIONS, WorldConfig
+
+FloatArray = NDArray[np.float64]
+
+#: Ground directions in the level frame.
+_GROUND_AXIS: dict[str, tuple[float, float, float]] = {
+    "left": (-1, 0, 0),
+    "right": (1, 0, 0),
+    "closer": (0, 0, -1),
+    "farther": (0, 0, 1),
+}
+_PLACEMENT_TRIES = 60
+_CLEARANCE_M = 0.15
+_CAMERA_CLEARANCE_M = 1.0
+#: The centre of an object stays within this share of the half image at frame 0 and at the last frame.
+_IN_VIEW_SHARE = 0.85
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One solid. `half_size_m` is (x,y,z): box half extents; sphere radius; cylinder radius, half height, radius."""
+
+    shape: str
+    colour: str
+    motion: str
+    half_size_m: FloatArray
+    yaw: float
+    #: Centre per frame (T,3), level frame.
+    centre: FloatArray
+
+    @property
+    def description(self) -> str:
+        return f"the {self.colour} {self.shape}"
+
+    @property
+    def is_moving(self) -> bool:
+        return self.motion != "still"
+
+    @property
+    def bounding_radius_m(self) -> float:
+        if self.shape == "sphere":
+            return float(self.half_size_m[0])
+        if self.shape == "cylinder":
+            return float(np.hypot(self.half_size_m[0], self.half_size_m[1]))
+        return float(np.linalg.norm(self.half_size_m))
+
+    @property
+    def rgb(self) -> FloatArray:
+        return np.array(COLOURS[self.colour])
+
+
+@dataclass(frozen=True)
+class Room:
+    """An axis-aligned room seen from inside; `palette` (6,K,K,3) holds the patch colours of -x,+x,-y,+y,-z,+z faces."""
+
+    low: FloatArray
+    high: FloatArray
+    palette: FloatArray
+    patch_m: float
+    detail: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything the renderer needs, in the level frame: +Y along gravity, origin at the left camera of frame 0."""
+
+    room: Room
+    objects: tuple[SceneObject, ...]
+    camera_motion: str
+    #: Left camera to level frame, (T,4,4).
+    camera_to_level: FloatArray
+
+
+def sample_scene(config: WorldConfig, num_frames: int, aspect: float, rng: np.random.Generator) -> Scene:
+    """Draw one scene. `aspect` is image height over width, needed to place objects in view."""
+    camera_motion = _draw(config.camera_motions, CAMERA_MOTIONS, rng)
+    path = camera_path(camera_motion, num_frames, config, rng)
+    height_m = rng.uniform(*config.camera_height_m)
+    # A separate stream for the look, so that another palette never moves an object.
+    look = np.random.default_rng(rng.integers(2**63))
+    objects = _sample_objects(config, path, height_m, aspect, rng)
+    return Scene(_sample_room(config, height_m, look), objects, camera_motion, path)
+
+
+def _draw(weights, order: tuple[str, ...], rng: np.random.Generator) -> str:
+    share = np.array([weights.get(name, 0.0) for name in order], dtype=np.float64)
+    return order[int(rng.choice(len(order), p=share / share.sum()))]
+
+
+def _sample_room(config: WorldConfig, height_m: float, rng: np.random.Generator) -> Room:
+    reach = config.object_distance_m[1] + config.object_travel_m[1]
+    low = np.array([-rng.uniform(6.0, 9.0), height_m - rng.uniform(4.0, 6.0), -rng.uniform(6.0, 9.0)])
+    high = np.array([rng.uniform(6.0, 9.0), height_m, reach + rng.uniform(1.5, 3.0)])
+    grey = rng.uniform(*config.patch_levels, (6, 32, 32, 1))
+    tint = rng.uniform(0.85, 1.0, (6, 1, 1, 3))
+    # Faces differ in brightness, as under a lamp: floor and ceiling light, walls darker.
+    face = np.array([0.65, 0.65, 0.95, 0.85, 0.6, 0.6]).reshape(6, 1, 1, 1)
+    return Room(low, high, grey * tint * face, config.patch_m, config.detail)
+
+
+def _sample_objects(
+    config: WorldConfig, path: FloatArray, height_m: float, aspect: float, rng: np.random.Generator
+) -> tuple[SceneObject, ...]:
+    wanted = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
+    colours = rng.permutation(np.array(config.colours))
+    placed: list[SceneObject] = []
+    for index in range(wanted):
+        must_move = index < config.min_moving
+        for attempt in range(_PLACEMENT_TRIES):
+            candidate = _draw_object(config, str(colours[index]), must_move, len(path), height_m, rng)
+            # A crowded or turning view may leave no place that is always seen; unseen at an end is allowed then.
+            relaxed = attempt > _PLACEMENT_TRIES // 2
+            if _fits(candidate, placed, path) and (relaxed or _in_view(candidate, path, config, aspect)):
+                placed.append(candidate)
+                break
+    return tuple(placed)
+
+
+def _draw_object(
+    config: WorldConfig, colour: str, must_move: bool, num_frames: int, height_m: float, rng: np.random.Generator
+) -> SceneObject:
+    shape = config.shapes[int(rng.integers(len(config.shapes)))]
+    motion = _draw(config.object_motions, OBJECT_MOTIONS, rng)
+    while must_move and motion == "still" and any(w > 0 for k, w in config.object_motions.items() if k != "still"):
+        motion = _draw(config.object_motions, OBJECT_MOTIONS, rng)
+    half = rng.uniform(*config.object_half_size_m, 3)
+    if shape == "sphere":
+        half = np.full(3, half[0])
+    elif shape == "cylinder":
+        half = np.array([half[0], half[1], half[0]])
+    yaw = rng.uniform(0.0, np.pi / 2) if shape == "box" else 0.0
+
+    distance_m = rng.uniform(*config.object_distance_m)
+    side = rng.uniform(-0.8, 0.8) * distance_m * 0.5 / config.focal_per_width
+    start = np.array([side, height_m - half[1], distance_m])
+    travel_m = rng.uniform(*config.object_travel_m)
+    heading = rng.uniform(0.0, 2 * np.pi)
+    if motion == "still":
+        direction = np.zeros(3)
+    elif motion == "wander":
+        direction = np.array([np.sin(heading), 0.0, np.cos(heading)])
+    elif motion == "up":
+        direction, travel_m = np.array([0.0, -1.0, 0.0]), 0.5 * travel_m
+    else:
+        direction = np.array(_GROUND_AXIS[motion], dtype=np.float64)
+    progress = np.linspace(0.0, 1.0, num_frames)[:, None] if num_frames > 1 else np.zeros((1, 1))
+    return SceneObject(shape, colour, motion, half, float(yaw), start + progress * direction * travel_m)
+
+
+def _fits(candidate: SceneObject, placed: list[SceneObject], path: FloatArray) -> bool:
+    """No collision with another object or the camera at any frame."""
+    radius = candidate.bounding_radius_m
+    to_camera = np.linalg.norm(candidate.centre - path[:, :3, 3], axis=-1)
+    if to_camera.min() < radius + _CAMERA_CLEARANCE_M:
+        return False
+    return all(
+        np.linalg.norm(candidate.centre - other.centre, axis=-1).min() > radius + other.bounding_radius_m + _CLEARANCE_M
+        for other in placed
+    )
+
+
+def _in_view(candidate: SceneObject, path: FloatArray, config: WorldConfig, aspect: float) -> bool:
+    """The centre projects well inside the image at the first and the last frame."""
+    for frame in (0, -1):
+        x, y, z = path[frame, :3, :3].T @ (candidate.centre[frame] - path[frame, :3, 3])
+        if z <= 0.5:
+            return False
+        half_width = 0.5 / config.focal_per_width
+        if abs(x / z) > _IN_VIEW_SHARE * half_width or abs(y / z) > _IN_VIEW_SHARE * half_width * aspect:
+            return False
+    return True
