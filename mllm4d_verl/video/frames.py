@@ -1,0 +1,162 @@
+"""Decoded and resized frames, kept for the next rollout of the same prompt.
+
+verl decodes a prompt's video once per rollout: twelve times for a group of twelve. The frames stay the same, so each
+process keeps the most recent ones, as bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.video.probe import check_video
+
+if TYPE_CHECKING:
+    import torch
+
+Video = tuple["torch.Tensor", dict[str, Any]]
+
+DEFAULT_CACHE_BYTES = 256 * 2**20  # about 50 clips of 32 frames at 224x224 in each process
+
+
+class FrameCache:
+    """Least recently used (frames, metadata) pairs, at most `max_bytes` of frames; safe among threads.
+
+    Threads that ask for the same absent key wait for the first of them to load it.
+    """
+
+    def __init__(self, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self.hits = 0
+        self.misses = 0
+        self._bytes = 0
+        self._entries: OrderedDict[Any, Video] = OrderedDict()
+        self._loading: dict[Any, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Any, load) -> Video:
+        """The entry of `key`, by `load()` where it is absent."""
+        with self._lock:
+            entry = self._find(key)
+            if entry is not None:
+                return entry
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:
+            with self._lock:
+                entry = self._find(key)
+            if entry is not None:
+                return entry
+            try:
+                entry = load()
+                with self._lock:
+                    self.misses += 1
+                    self._put(key, entry)
+            finally:
+                with self._lock:
+                    self._loading.pop(key, None)
+        return entry
+
+    def _find(self, key: Any) -> Video | None:
+        entry = self._entries.get(key)
+        if entry is not None:
+            self.hits += 1
+            self._entries.move_to_end(key)
+        return entry
+
+    def _put(self, key: Any, entry: Video) -> None:
+        size = entry[0].nbytes
+        if size > self.max_bytes:
+            return
+        self._entries[key] = entry
+        self._bytes += size
+        while self._bytes > self.max_bytes:
+            _, (frames, _) = self._entries.popitem(last=False)
+            self._bytes -= frames.nbytes
+
+
+_process_cache = FrameCache()
+
+
+def process_cache(max_bytes: int | None = None) -> FrameCache:
+    """The cache of this process; `max_bytes` sets its limit."""
+    if max_bytes is not None:
+        _process_cache.max_bytes = max_bytes
+    return _process_cache
+
+
+def load_video(element: Mapping[str, Any], image_patch_size: int, cache: FrameCache | None = None) -> Video:
+    """Frames of a video element as qwen_vl_utils reads and resizes them.
+
+    Args:
+        element: see `video_element`; any form that qwen_vl_utils takes is taken here. Only local files are cached.
+        image_patch_size: of the processor, 16 for Qwen3-VL and 14 for Qwen2.5-VL. A side is a multiple of twice it.
+        cache: None means the cache of this process.
+
+    Returns:
+        (nframes, 3, H, W) float32 in 0..255 and the metadata `{fps, frames_indices, total_num_frames,
+        video_backend}`; both belong to the caller.
+
+    Raises:
+        InputError: the video is missing, does not decode, or is too short.
+    """
+    source = element["video"]
+    if not isinstance(source, str) or source.startswith(("http://", "https://")):
+        return _fetch_video(element, image_patch_size)
+    path = source.removeprefix("file://")
+    element = {**element, "video": path}
+    try:
+        status = os.stat(path)
+    except OSError:
+        check_video(path, element.get("nframes", 2))  # says what is wrong with the file
+        raise
+    key = (path, status.st_mtime_ns, status.st_size, image_patch_size, json.dumps(element, sort_keys=True))
+    cache = _process_cache if cache is None else cache
+    frames, metadata = cache.get(key, lambda: _as_bytes(_fetch_video(element, image_patch_size)))
+    # The processor keeps and may change the metadata. float() copies; clone() where the frames did not fit a byte.
+    own_metadata = {name: list(value) if isinstance(value, list) else value for name, value in metadata.items()}
+    return frames.clone() if frames.is_floating_point() else frames.float(), own_metadata
+
+
+def qwen_reader():
+    """The module qwen_vl_utils.vision_process, reading with decord unless the user chose another reader.
+
+    The choice is made when the module is first imported. decord is also what `probe_video` asks, so frame counts agree;
+    left alone, qwen_vl_utils takes torchcodec where that is installed, even where it cannot be loaded.
+    """
+    os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
+    from qwen_vl_utils import vision_process
+
+    return vision_process
+
+
+def _fetch_video(element: Mapping[str, Any], image_patch_size: int) -> Video:
+    try:
+        return qwen_reader().fetch_video(dict(element), image_patch_size=image_patch_size, return_video_metadata=True)
+    except Exception as error:
+        path = element["video"]
+        if isinstance(path, str) and not path.startswith("http"):
+            check_video(path, element.get("nframes", 2))
+        raise InputError(
+            f"the video cannot be read ({error})", file=path if isinstance(path, str) else None, field="video"
+        ) from error
+
+
+def _as_bytes(video: Video) -> Video:
+    """Frames as uint8, a quarter of the memory. Resizing bytes yields bytes, so nothing is lost; checked anyway."""
+    import torch
+
+    frames, metadata = video
+    small = frames.to(torch.uint8)
+    return (small if torch.equal(small.to(frames.dtype), frames) else frames), metadata
