@@ -1,0 +1,128 @@
+"""Is the answer right? Letters, option texts and numbers, without credit for naming several."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .response import Response
+from .truth import Truth
+
+MAX_ANSWER_CHARS = 256  # longer ones are essays, not answers
+
+_SPACES = re.compile(r"\s+")
+_LEAD_IN = re.compile(
+    r"(?:the )?(?:(?:final|correct|best|right) )?(?:answer|option|choice)(?: is)?(?: option)?(?: ?[:=])? ?(?=\S)", re.I
+)
+_ONLY_LETTER = re.compile(r"[(\[]?([A-Za-z])[)\]]?[.:)]?")
+_LETTER_AND_TEXT = re.compile(r"(?:\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Za-z])(?:[.:)]| [-\u2013]))[.:]? ?")
+_STANDALONE_LETTER = re.compile(r"(?<![A-Za-z0-9'])([A-Z])(?![A-Za-z0-9'])")
+_QUANTITY = re.compile(
+    r"[~\u2248]? ?(?:about |approximately )?([+-]?[0-9]{1,30}(?:\.[0-9]{0,30})?|[+-]?\.[0-9]{1,30}) ?"
+    r"(m|meters?|metres?|cm|centimeters?|centimetres?|km|kilometers?|kilometres?)?\.?",
+    re.I,
+)
+_METRES_PER_UNIT = {"c": 0.01, "k": 1000.0, "m": 1.0}
+
+
+class Quantity(NamedTuple):
+    """A number and whether it carries a unit of length; with one, `value` is in metres."""
+
+    value: float
+    has_unit: bool
+
+
+def accuracy_reward(response: Response, truth: Truth) -> float:
+    r"""1 if the response commits to exactly one answer and it is the right one, else 0.
+
+    R_acc of the paper (arXiv 2603.00515, equation 4), with the answer read as `match_answer` says. No closed answer
+    block, an empty one, or more than one: 0.
+    """
+    return 1.0 if response.answer is not None and match_answer(response.answer, truth) else 0.0
+
+
+def match_answer(answer: str, truth: Truth) -> bool:
+    """Whether a text names the right option, and no other.
+
+    Accepted: the letter (`B`, `(b)`, `Option B`, `The answer is B.`), letter and text (`B. left`), the option's text, a
+    number equal to the option's (`2.50 m` for `2.5`). Refused: several letters, a letter beside the text of another
+    option, a text that is no option, more than 256 characters.
+
+    Args:
+        answer: what stood between the answer tags (or, for direct answers, the whole response).
+        truth: with options or answer_text known, texts and numbers are understood; with the letter alone, letters are.
+    """
+    if len(answer) > MAX_ANSWER_CHARS or not (truth.letter or truth.answer_text):
+        return False
+    text = _tidy(answer)
+    if not text:
+        return False
+    if (by_text := _named_by_text(text, truth)) is not None:
+        return by_text
+    lead_in = _LEAD_IN.match(text)
+    if lead_in:
+        text = text[lead_in.end() :]
+        if (by_text := _named_by_text(text, truth)) is not None:
+            return by_text
+    return _named_by_letter(text, truth)
+
+
+def _named_by_letter(text: str, truth: Truth) -> bool:
+    only = _ONLY_LETTER.fullmatch(text)
+    if only:
+        return only[1].upper() == truth.letter
+    both = _LETTER_AND_TEXT.match(text)
+    if both is None or truth.letter is None:
+        return False
+    letter = (both[1] or both[2] or both[3]).upper()
+    rest = text[both.end() :]
+    if letter != truth.letter or not rest:
+        return letter == truth.letter
+    by_text = _named_by_text(rest, truth)
+    if by_text is not None:
+        return by_text
+    if truth.answer_text and not truth.options:
+        # Only the right text is known, and this is another one: a number or a word that contradicts the letter.
+        return False
+    last = chr(ord("A") + len(truth.options) - 1) if truth.options else "Z"
+    others = {found for found in _STANDALONE_LETTER.findall(rest) if found <= last} - {letter}
+    return not others
+
+
+def _named_by_text(text: str, truth: Truth) -> bool | None:
+    """True or False if `text` is an option's text or number, None if it is none of them."""
+    folded = _fold(text)
+    if truth.answer_text is not None and folded == _fold(truth.answer_text):
+        return True
+    if any(folded == _fold(option) for option in truth.options):
+        return False
+    quantity = _quantity(folded)
+    if quantity is None:
+        return None
+    if truth.answer_text is not None and _same(quantity, _quantity(_fold(truth.answer_text))):
+        return True
+    if any(_same(quantity, _quantity(_fold(option))) for option in truth.options):
+        return False
+    return None
+
+
+def _tidy(text: str) -> str:
+    text = text.replace("\u2212", "-").replace("**", "").replace("`", "")
+    return _SPACES.sub(" ", text).strip(" \"'*")
+
+
+def _fold(text: str) -> str:
+    return _tidy(text).rstrip(".!;, ").casefold()
+
+
+def _quantity(text: str) -> Quantity | None:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        return None
+    unit = match[2]
+    return Quantity(float(match[1]) * (_METRES_PER_UNIT[unit[0].lower()] if unit else 1.0), unit is not None)
+
+
+def _same(left: Quantity, right: Quantity | None) -> bool:
+    """Equal up to rounding of the decimal-to-binary conversion; a bare number takes the other's unit, metres."""
+    return right is not None and abs(left.value - right.value) <= 1e-9 * max(1.0, abs(right.value))

@@ -1,0 +1,140 @@
+"""What the released MLLM-4D code computes, quirks included, for reproduction.
+
+Source: https://github.com/GVCLab/MLLM-4D, qwen-vl-rft/ST-reward.py (four ms-swift reward functions). Written anew
+from its behaviour: same numbers, but linear in the text, and 0 where that code would raise or return NaN. It works on
+the raw text, not on the parsed response, because its quirks are about text.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_CAMERA_LIST = re.compile(r"Camera Center:\s*\[")
+_OBJECT_LIST = re.compile(r"Object Center:\s*\[")
+_PLAIN_NUMBER = re.compile(r"[ \t]{0,4}-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,17})?[ \t]{0,4}")
+# Python's parser may need more than linear time or memory on long adversarial lists; no list of three is this long.
+_MAX_LIST_CHARS = 4096
+
+
+def released_format_reward(text: str) -> float:
+    """0.5 [both tag pairs occur] + 0.4 [both lists occur] + 0.1 [thinking block, tags included, exceeds 20 characters]."""
+    thinking = _first_block(text, "<thinking>", "</thinking>")
+    answer = _first_block(text, "<answer>", "</answer>")
+    score = 0.0
+    if thinking is not None and answer is not None:
+        score += 0.5
+    if _has_list(text, _OBJECT_LIST) and _has_list(text, _CAMERA_LIST):
+        score += 0.4
+    if thinking is not None and thinking[1] - thinking[0] > 20:
+        score += 0.1
+    return score
+
+
+def released_accuracy_reward(text: str, truth: Mapping[str, Any]) -> float:
+    """1 if the first answer block, stripped (without one: the whole text, stripped), equals the answer string."""
+    block = _first_block(text, "<answer>", "</answer>")
+    answer = text if block is None else text[block[0] + len("<answer>") : block[1] - len("</answer>")]
+    expected = truth.get("answer")
+    return 1.0 if isinstance(expected, str) and answer.strip() == expected else 0.0
+
+
+def released_camera_center_reward(text: str, truth: Mapping[str, Any]) -> float:
+    """`_released_center_reward` of the camera lists."""
+    return _released_center_reward(text, _CAMERA_LIST, truth.get("camera_center"))
+
+
+def released_object_center_reward(text: str, truth: Mapping[str, Any]) -> float:
+    """`_released_center_reward` of the object lists."""
+    return _released_center_reward(text, _OBJECT_LIST, truth.get("object_center"))
+
+
+def _released_center_reward(text: str, label: re.Pattern[str], true_centers: Any) -> float:
+    """exp(-mean L2 distance in metres) between the lists in the text and the true centres, nulls dropped from both.
+
+    No true centre: 1 if no list was found, else 0. Different counts or shapes: 0. One list that is not a Python literal
+    discards all. A truth of None counts as no true centre (the released code expects a list).
+    """
+    stated = _released_lists(text, label)
+    try:
+        with np.errstate(all="ignore"):
+            true = [np.array(center) for center in _slots(true_centers) if center is not None]
+            if not true:
+                return 0.0 if stated else 1.0
+            if len(stated) != len(true):
+                return 0.0
+            errors = []
+            for point, center in zip(stated, true, strict=True):
+                array = np.array(point)
+                if array.shape != center.shape:
+                    return 0.0
+                errors.append(np.linalg.norm(array - center))
+            score = float(np.exp(-np.mean(errors)))
+    except Exception:  # the released code raises here (strings, huge integers, odd truths) and takes the batch with it
+        return 0.0
+    return score if math.isfinite(score) else 0.0
+
+
+def _slots(value: Any) -> Any:
+    return () if value is None else value
+
+
+def _released_lists(text: str, label: re.Pattern[str]) -> list[Any]:
+    """Literals after each label: up to the first `]`, on one line, those with "null" in them skipped."""
+    found: list[Any] = []
+    start = 0
+    closing = newline = -1  # looked up again only once they are behind: the whole search stays linear
+    while match := label.search(text, start):
+        opening = match.end() - 1
+        if closing < opening:
+            closing = text.find("]", opening)
+            if closing < 0:
+                break
+        if newline < opening:
+            newline = text.find("\n", opening)
+            newline = len(text) if newline < 0 else newline
+        if closing > newline:
+            start = match.end()
+            continue
+        start = closing + 1
+        written = text[opening:start]
+        if "null" in written.lower():
+            continue
+        literal = _literal(written)
+        if literal is None:
+            return []
+        found.append(literal)
+    return found
+
+
+def _literal(written: str) -> Any:
+    """The list that `written` denotes, None if Python or numpy refuses it."""
+    parts = written[1:-1].split(",") if len(written) <= 80 else []
+    if parts and all(_PLAIN_NUMBER.fullmatch(part) for part in parts):
+        return [float(part) for part in parts]
+    if len(written) > _MAX_LIST_CHARS:
+        return None
+    try:
+        literal = ast.literal_eval(written)
+        np.array(literal)
+    except Exception:  # as the released code does: SyntaxError, ValueError, RecursionError, MemoryError ...
+        return None
+    return literal
+
+
+def _has_list(text: str, label: re.Pattern[str]) -> bool:
+    """The label, `[`, and anywhere after it a `]`. If the first such place has none after it, no later one has."""
+    match = label.search(text)
+    return match is not None and text.find("]", match.end()) >= 0
+
+
+def _first_block(text: str, opening: str, closing: str) -> tuple[int, int] | None:
+    """Span of the first `opening` up to the first `closing` after it."""
+    start = text.find(opening)
+    end = text.find(closing, start + len(opening)) if start >= 0 else -1
+    return (start, end + len(closing)) if end >= 0 else None
