@@ -1,0 +1,68 @@
+"""The function verl calls for every answer: hands it to the ST-reward. Selected by `reward=mllm4d_st` and its sisters."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.reward import STReward
+
+# Arguments that verl's reward managers add to those of the config, and that no preset takes.
+_OF_VERL = ("reward_router_address", "reward_model_tokenizer")
+
+
+@functools.lru_cache(maxsize=32)
+def _reward(preset: str, options: str) -> STReward:
+    return STReward(preset, **json.loads(options))
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: Mapping[str, Any] | str,
+    extra_info: Mapping[str, Any] | None = None,
+    preset: str = "mllm4d_st",
+    **options: Any,
+) -> dict[str, float]:
+    """Score one answer.
+
+    Args:
+        data_source: where the row comes from; the score does not depend on it.
+        solution_str: the decoded answer.
+        ground_truth: `reward_model.ground_truth` of the row: answer, camera_center, object_center and what else
+            `STReward` takes, as a mapping or as JSON; a bare string that is no JSON object is the answer.
+        extra_info: of the row; unused.
+        preset: `mllm4d_st`, `official` or `paper`.
+        **options: weights and options of the preset, from `reward.custom_reward_function.reward_kwargs`.
+
+    Returns:
+        `score`, `acc` and every component: the same keys for every sample, as verl takes them from the first.
+
+    Raises:
+        InputError: unknown preset or option, or a ground truth that is neither of the above.
+    """
+    options = {name: value for name, value in options.items() if name not in _OF_VERL}
+    return _reward(preset, json.dumps(options, sort_keys=True, default=_plain))(solution_str, _truth(ground_truth))
+
+
+def _plain(value: Any) -> Any:  # OmegaConf lists and mappings
+    return dict(value) if isinstance(value, Mapping) else list(value)
+
+
+def _truth(ground_truth: Mapping[str, Any] | str) -> dict[str, Any]:
+    if isinstance(ground_truth, Mapping):
+        return dict(ground_truth)
+    if not isinstance(ground_truth, str):
+        raise InputError(
+            f"must be a mapping or JSON, got {type(ground_truth).__name__}",
+            field="reward_model.ground_truth",
+            remedy='Write {"answer": "B", "camera_center": [...], "object_center": [...]} or its JSON',
+        )
+    try:
+        truth = json.loads(ground_truth)
+    except ValueError:
+        truth = None
+    return truth if isinstance(truth, dict) else {"answer": ground_truth}
