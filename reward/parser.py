@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
 
 from .grammar import FINAL_WORDS, INITIAL_WORDS, MINUS_SIGNS, NULL_WORDS, SPECIAL_TOKENS
-from .response import MISSING, Answer, Center, Malformed, Missing, Null, Response, Span, State, Vector
+from .response import MISSING, Answer, Center, Malformed, Null, Response, Span, State, Vector
 
 # Runs on lower-cased text. Each alternative starts with a literal, which lets `re` skip ahead by a character set.
 _ANCHOR = re.compile(
@@ -32,10 +31,9 @@ _FRAME_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _COLON = re.compile(r"[ \t_*`]{0,8}[:=][ \t_*`]{0,8}")
 _SPACE = re.compile(r"\s{0,64}")
 _AXIS = re.compile(r"[xyz][ \t]{0,2}[:=][ \t]{0,2}")
+_SIGN = f"[+{re.escape(MINUS_SIGNS)}]"
 _NUMBER = re.compile(
-    rf"([+{MINUS_SIGNS}]?)[ \t]{{0,2}}"
-    r"([0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})"
-    rf"(?:e([+{MINUS_SIGNS}]?[0-9]{{1,4}}))?"
+    rf"({_SIGN}?)[ \t]{{0,2}}([0-9]{{1,40}}(?:\.[0-9]{{0,40}})?|\.[0-9]{{1,40}})(?:e({_SIGN}?[0-9]{{1,4}}))?"
 )
 _UNIT = re.compile(r"(?:meters?|metres?|m)\b")
 _NULL = re.compile("(?:" + "|".join(re.escape(word) for word in NULL_WORDS) + r")(?![a-z0-9])")
@@ -308,8 +306,3 @@ def _lower_same_length(text: str) -> str:
     """Lower case that keeps every character's position (str.lower turns U+0130 into two characters)."""
     lowered = text.lower()
     return lowered if len(lowered) == len(text) else text.translate(_ASCII_LOWER)
-
-
-def is_written(center: Center | Any) -> bool:
-    """The slot holds a vector or an explicit null."""
-    return not isinstance(center, Missing)

@@ -23,7 +23,7 @@ _MAX_LIST_CHARS = 4096
 
 
 def released_format_reward(text: str) -> float:
-    """0.5 [both tag pairs occur] + 0.4 [both lists occur] + 0.1 [thinking block, tags included, exceeds 20 characters]."""
+    """0.5 [both tag pairs occur] + 0.4 [both lists occur] + 0.1 [thinking, tags included, exceeds 20 characters]."""
     thinking = _first_block(text, "<thinking>", "</thinking>")
     answer = _first_block(text, "<answer>", "</answer>")
     score = 0.0

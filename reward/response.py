@@ -97,3 +97,8 @@ class Response:
     def object_center(self) -> tuple[Center, Center]:
         """Object centre at the initial and at the final frame."""
         return self.initial.object_center, self.final.object_center
+
+    @property
+    def written_slots(self) -> int:
+        """How many of the four slots hold a vector or an explicit null."""
+        return sum(not isinstance(center, Missing) for center in (*self.camera_center, *self.object_center))

@@ -7,7 +7,6 @@ from typing import Any
 
 from .parser import parse_response
 from .presets import DEFAULT_PRESET, Scored, get_preset, merge_weights, score_both_centers
-from .structure import written_slots
 from .truth import read_truth
 
 
@@ -45,9 +44,9 @@ class STReward:
         Returns:
             The same keys for every preset and every sample. Rewards: score, acc (0 or 1), format, accuracy,
             camera_center, object_center, st. Observed: has_answer, well_tagged, written_slots (0 to 4),
-            malformed_spots, camera_center_needed and object_center_needed (true slots, 0 to 2), camera_center_error_m and
-            object_center_error_m (mean over slots both needed and stated, cut at 1e6; -1: nothing to measure),
-            response_chars.
+            malformed_spots, camera_center_needed and object_center_needed (true slots, 0 to 2), response_chars, and
+            camera_center_error_m and object_center_error_m: mean over slots both needed and stated, cut at 1e6, -1 when
+            there is nothing to measure.
         """
         text = response if isinstance(response, str) else ""
         parsed, read = parse_response(text), read_truth(truth)
@@ -65,7 +64,7 @@ class STReward:
             "st": parts["st"],
             "has_answer": float(parsed.answer is not None),
             "well_tagged": float(parsed.well_tagged),
-            "written_slots": float(written_slots(parsed)),
+            "written_slots": float(parsed.written_slots),
             "malformed_spots": float(len(parsed.malformed)),
             "camera_center_needed": float(camera.needed),
             "object_center_needed": float(object_.needed),

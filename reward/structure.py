@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .parser import is_written
 from .response import Response
 
 TAGS_SHARE = 0.5  # the rest is shared by the four slots of the two states
@@ -15,14 +14,9 @@ def format_reward(response: Response) -> float:
 
     Well tagged: one thinking block, then one answer block that is not empty, nothing but white space around them. A
     slot (camera or object centre, initial or final frame) is written when it holds three finite numbers or an explicit
-    null; the template's own `[x, y, z] or null` is neither. The split in halves is the paper's R_fmt = l1 R_stru + l2 R_st
-    (arXiv 2603.00515, equation 5) with equal weights, which the paper does not state.
+    null; the template's own `[x, y, z] or null` is neither. The split in halves is the paper's R_fmt = l1 R_stru +
+    l2 R_st (arXiv 2603.00515, equation 5) with equal weights, which the paper does not state.
     """
     if not response.well_tagged or response.answer is None:
         return 0.0
-    return TAGS_SHARE + (1.0 - TAGS_SHARE) * written_slots(response) / 4
-
-
-def written_slots(response: Response) -> int:
-    """How many of the four slots hold a vector or an explicit null."""
-    return sum(is_written(center) for center in (*response.camera_center, *response.object_center))
+    return TAGS_SHARE + (1.0 - TAGS_SHARE) * response.written_slots / 4

@@ -142,7 +142,7 @@ def _center_problems(field: str, value: Any) -> list[TruthProblem]:
         problem = f"is {value!r:.80}, not two slots"
         return [TruthProblem(field, problem, "Give [start, end], each [x, y, z] in metres or null; or null for both")]
     problems = []
-    for name, slot in zip(("start", "end"), slots):
+    for name, slot in zip(("start", "end"), slots, strict=True):
         if slot is not None and _point(slot) is None:
             problem = f"{name} slot {slot!r:.80} is not three finite numbers below {MAX_COORDINATE_M:.0e} m"
             problems.append(TruthProblem(field, problem, "Give [x, y, z] in metres, or null where it is unknown"))
