@@ -1,0 +1,94 @@
+"""Every knob of question making, with unit, default and reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..errors import InputError
+from ..schema import TASKS
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When the metadata of a clip supports a question.
+
+    Attributes:
+        min_points: points an object needs at both frames.
+        min_motion_m: least displacement, metres, that is asked about as a distance or a direction.
+        noise_factor: displacement must also exceed this many times the clip's measured noise
+            (`quality["camera_noise_m"]`, `quality["object_noise_m"]`; exact clips have none).
+        axis_margin: the dominant axis of a camera direction must exceed the second by this factor.
+        tau_m: changes below it are "not moving", metres.
+        tau_relative: the same as a share of the object's distance; the larger of the two counts, because ten
+            centimetres cannot be seen at thirty metres.
+        dead_zone: changes within tau * (1 +- dead_zone) are too close to call and not asked.
+        min_distance_m: least camera-object distance that is asked about, metres.
+    """
+
+    min_points: int = 8
+    min_motion_m: float = 0.1
+    noise_factor: float = 3.0
+    axis_margin: float = 1.5
+    tau_m: float = 0.1
+    tau_relative: float = 0.02
+    dead_zone: float = 0.5
+    min_distance_m: float = 0.2
+
+
+@dataclass(frozen=True)
+class QuestionConfig:
+    """How questions are made from clips.
+
+    Attributes:
+        seed: decides splits, frame pairs, phrasings, distractors and orders.
+        num_frames: frames sampled for the model, even. The paper samples 32.
+        tasks: which of the seven to ask.
+        max_per_clip: questions per clip, all tasks together.
+        max_per_clip_task: questions per clip and task.
+        whole_clip_share: share of questions from the first to the last frame; the others name an inner pair, so
+            that the frame numbers in the question matter.
+        val_fraction, test_fraction: shares of clips; the rest trains.
+        balance_ratio: an answer of a task occurs at most this many times the second commonest and the mean answer.
+        min_option_gap: least difference between two numeric options, as a share of the true value.
+        cold_start: None for all train rows, or at most this many.
+        cot_style: "full" for readers of 8B size, "compact" (under 90 words) for tiny ones.
+        cot_decimals: decimals of coordinates in responses; released texts print four.
+        thresholds: see Thresholds.
+    """
+
+    seed: int = 0
+    num_frames: int = 32
+    tasks: tuple[str, ...] = TASKS
+    max_per_clip: int = 14
+    max_per_clip_task: int = 2
+    whole_clip_share: float = 0.6
+    val_fraction: float = 0.1
+    test_fraction: float = 0.1
+    balance_ratio: float = 1.25
+    min_option_gap: float = 0.15
+    cold_start: int | None = None
+    cot_style: str = "full"
+    cot_decimals: int = 4
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+    def __post_init__(self) -> None:
+        unknown = [task for task in self.tasks if task not in TASKS]
+        if unknown or not self.tasks:
+            raise InputError(f"unknown tasks {unknown}", field="tasks", remedy=f"Known: {', '.join(TASKS)}")
+        if self.num_frames < 2 or self.num_frames % 2:
+            raise InputError(f"must be even and at least 2, got {self.num_frames}", field="num_frames")
+        for name in ("whole_clip_share", "val_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"must lie in 0..1, got {getattr(self, name)}", field=name)
+        if self.val_fraction + self.test_fraction >= 1:
+            raise InputError("val and test leave no clips for training", field="val_fraction")
+        if self.cot_style not in ("full", "compact"):
+            raise InputError(f"unknown style {self.cot_style!r}", field="cot_style", remedy="Known: full, compact")
+        if not 0 < self.min_option_gap <= 0.2:
+            # three distractors on one side share 0.25..0.85 or 1.15..1.75 of the truth
+            raise InputError(f"must lie in (0, 0.2], got {self.min_option_gap}", field="min_option_gap")
+        for name in ("max_per_clip", "max_per_clip_task"):
+            if getattr(self, name) < 1:
+                raise InputError(f"must be at least 1, got {getattr(self, name)}", field=name)
+        if not 0 <= self.cot_decimals <= 6:
+            raise InputError(f"must lie in 0..6, got {self.cot_decimals}", field="cot_decimals")
