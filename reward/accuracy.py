@@ -26,10 +26,10 @@ _METRES_PER_UNIT = {"c": 0.01, "k": 1000.0, "m": 1.0}
 
 
 class Quantity(NamedTuple):
-    """A number and whether it carries a unit of length; with one, `value` is in metres."""
+    """A number as written and, when a unit of length stands beside it, how many metres that unit is."""
 
-    value: float
-    has_unit: bool
+    number: float
+    metres_per_unit: float | None
 
 
 def accuracy_reward(response: Response, truth: Truth) -> float:
@@ -70,14 +70,14 @@ def match_answer(answer: str, truth: Truth) -> bool:
 def _named_by_letter(text: str, truth: Truth) -> bool:
     only = _ONLY_LETTER.fullmatch(text)
     if only:
-        return only[1].upper() == truth.letter
+        return _same_option(only[1].upper(), truth)
     both = _LETTER_AND_TEXT.match(text)
     if both is None or truth.letter is None:
         return False
     letter = (both[1] or both[2] or both[3]).upper()
     rest = text[both.end() :]
-    if letter != truth.letter or not rest:
-        return letter == truth.letter
+    if not rest or not _same_option(letter, truth):
+        return _same_option(letter, truth)
     by_text = _named_by_text(rest, truth)
     if by_text is not None:
         return by_text
@@ -87,6 +87,14 @@ def _named_by_letter(text: str, truth: Truth) -> bool:
     last = chr(ord("A") + len(truth.options) - 1) if truth.options else "Z"
     others = {found for found in _STANDALONE_LETTER.findall(rest) if found <= last} - {letter}
     return not others
+
+
+def _same_option(letter: str, truth: Truth) -> bool:
+    """The right letter, or the letter of an option with the same text (VLM4D has an item with a doubled option)."""
+    if letter == truth.letter:
+        return True
+    index = ord(letter) - ord("A")
+    return index < len(truth.options) and truth.answer_text is not None and truth.options[index] == truth.answer_text
 
 
 def _named_by_text(text: str, truth: Truth) -> bool | None:
@@ -120,9 +128,14 @@ def _quantity(text: str) -> Quantity | None:
     if match is None:
         return None
     unit = match[2]
-    return Quantity(float(match[1]) * (_METRES_PER_UNIT[unit[0].lower()] if unit else 1.0), unit is not None)
+    return Quantity(float(match[1]), _METRES_PER_UNIT[unit[0].lower()] if unit else None)
 
 
-def _same(left: Quantity, right: Quantity | None) -> bool:
-    """Equal up to rounding of the decimal-to-binary conversion; a bare number takes the other's unit, metres."""
-    return right is not None and abs(left.value - right.value) <= 1e-9 * max(1.0, abs(right.value))
+def _same(answer: Quantity, option: Quantity | None) -> bool:
+    """Equal up to binary rounding. A bare option is in metres; a bare answer is in the option's unit."""
+    if option is None:
+        return False
+    option_unit = option.metres_per_unit or 1.0
+    expected = option.number * option_unit
+    stated = answer.number * (answer.metres_per_unit or option_unit)
+    return abs(stated - expected) <= 1e-9 * max(1.0, abs(expected))

@@ -109,9 +109,11 @@ def strip_letter(option: str) -> str:
 
 
 def _answer_problems(truth: Mapping[str, Any]) -> list[TruthProblem]:
-    answer = truth.get("answer")
-    if not isinstance(answer, str) or not answer.strip():
-        return [TruthProblem("answer", f"is {answer!r}", "Give the letter of the right option, such as 'B'")]
+    answer = _text(truth.get("answer"))
+    if not answer:
+        return [
+            TruthProblem("answer", f"is {truth.get('answer')!r}", "Give the letter of the right option, such as 'B'")
+        ]
     raw_options = truth.get("options")
     if raw_options is None:
         return []
@@ -119,14 +121,11 @@ def _answer_problems(truth: Mapping[str, Any]) -> list[TruthProblem]:
     if options is None or len(options) < 2 or not all(_text(option) for option in options):
         return [TruthProblem("options", f"is {raw_options!r:.80}", "Give at least two non-empty texts")]
     texts = tuple(strip_letter(_text(option) or "") for option in options)
-    letter = _answer_letter(answer.strip(), texts)
+    letter = _answer_letter(answer, texts)
     if letter is None or ord(letter) - ord("A") >= len(texts):
         last = chr(ord("A") + len(texts) - 1)
-        return [
-            TruthProblem(
-                "answer", f"{answer!r} is not among the options", f"Use a letter from A to {last} or an option"
-            )
-        ]
+        problem = f"{answer!r} is not among the {len(texts)} options"
+        return [TruthProblem("answer", problem, f"Use a letter from A to {last} or the text of an option")]
     answer_text, named = _text(truth.get("answer_text")), texts[ord(letter) - ord("A")]
     if answer_text and strip_letter(answer_text).casefold() != named.casefold():
         problem = f"{answer_text!r} is not the text of option {letter} ({named!r})"
