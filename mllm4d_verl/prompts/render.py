@@ -136,7 +136,8 @@ def render_conversation(row: QARow | Mapping[str, Any], template: str) -> list[M
     if response_template is not None:
         response = _render(response_template, _context(columns))
     else:
-        response = columns.get("response") or columns.get("answer")
+        # An imported answer may be more than a letter; the release trains it as it was written.
+        response = columns.get("response") or _meta(columns).get("raw_answer") or columns.get("answer")
     if not response:
         raise InputError(
             "the row has no text to train on", row=columns.get("id"), field="response", remedy="Fill the column"
@@ -185,7 +186,7 @@ def _context(columns: Mapping[str, Any]) -> dict[str, Any]:
     return context
 
 
-def _own_messages(columns: Mapping[str, Any]) -> list[Message]:
+def _meta(columns: Mapping[str, Any]) -> Mapping[str, Any]:
     meta = columns.get("meta") or {}
     if isinstance(meta, str):
         try:
@@ -194,7 +195,11 @@ def _own_messages(columns: Mapping[str, Any]) -> list[Message]:
             raise InputError(
                 f"meta is not JSON: {error}", row=columns.get("id"), field="meta", remedy="Write a JSON object"
             ) from error
-    messages = meta.get("messages") if isinstance(meta, Mapping) else None
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def _own_messages(columns: Mapping[str, Any]) -> list[Message]:
+    messages = _meta(columns).get("messages")
     if not messages:
         raise InputError(
             "the row brings no messages of its own",

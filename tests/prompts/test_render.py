@@ -83,6 +83,10 @@ class TestDatasetTemplate:
         row = {**ROW, "meta": {"messages": OWN[:1]}}
         assert render_conversation(row, "dataset") == [OWN[0], {"role": "assistant", "content": ROW["response"]}]
 
+    def test_an_imported_answer_is_trained_as_it_was_written(self):
+        row = {**ROW, "response": None, "meta": {"messages": OWN[:1], "raw_answer": "B. right"}}
+        assert render_conversation(row, "dataset")[-1]["content"] == "B. right"
+
     @pytest.mark.parametrize("meta", [None, "{}", "[1]", "{", {"messages": [{"role": "user"}]}])
     def test_absent_or_broken_messages_are_refused(self, meta):
         with pytest.raises(InputError, match="field meta"):

@@ -1,0 +1,148 @@
+"""Which kind of file a training file is, and its question rows with the place each came from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.data_tools.released import DEFAULT_NUM_FRAMES, read_rft, read_sft
+from mllm4d_verl.data_tools.schema import QA_COLUMNS, QARow, read_qa
+from mllm4d_verl.datasets.options import PromptOptions
+
+
+class FileKind(Enum):
+    """What a training file holds."""
+
+    QA = "question rows"
+    RELEASED_RFT = "released RFT records"
+    RELEASED_SFT = "released SFT or cold-start records"
+    VERL = "verl rows"  # verl's own columns: `prompt` for RL, `messages` for SFT
+
+
+class SourceRow(NamedTuple):
+    """A question row and where it stands: `file` as the user named it, `index` 0-based."""
+
+    file: str
+    index: int
+    row: QARow
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(os.path.abspath(self.file))
+
+
+def as_file_list(files: str | os.PathLike[str] | Sequence[str]) -> list[str]:
+    """One path or several, as a list; user folders expanded.
+
+    Raises:
+        InputError: no file at all.
+    """
+    listed = [files] if isinstance(files, str | os.PathLike) else list(files or [])
+    if not listed:
+        raise InputError("no data file is given", remedy="Set data.train_files and data.val_files")
+    return [os.path.expanduser(os.fspath(file)) for file in listed]
+
+
+def file_kind(file: str) -> FileKind:
+    """Tell what a file holds from its columns or its first record, not from its name.
+
+    Raises:
+        InputError: missing, unreadable, empty, or neither parquet nor JSON.
+    """
+    if not os.path.isfile(file):
+        raise InputError("the file does not exist", file=file, remedy="Check data.train_files and data.val_files")
+    if file.endswith(".parquet"):
+        try:
+            columns = set(pq.read_schema(file).names)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"not a readable parquet file ({error})", file=file) from error
+    elif file.endswith((".json", ".jsonl")):
+        columns = set(_first_record(file))
+        if "solution" in columns:
+            return FileKind.RELEASED_RFT
+        if "conversations" in columns:
+            return FileKind.RELEASED_SFT
+    else:
+        raise InputError("neither .parquet nor .json nor .jsonl", file=file, remedy="Convert it with `mllm4d data`")
+    if columns & {"prompt", "messages"} and not {"question", "task"} <= columns:
+        return FileKind.VERL
+    if file.endswith(".parquet"):
+        return FileKind.QA
+    raise InputError(
+        f"a record with the keys {', '.join(sorted(columns))} is neither the released format nor verl's",
+        file=file,
+        row=0,
+        remedy="Released records have `messages` and `solution`, or `conversations`; verl's have `prompt`",
+    )
+
+
+def read_rows(files: Sequence[str], options: PromptOptions) -> list[SourceRow]:
+    """Question rows of all files, in order, of the chosen tasks. Every row is checked against the contract of QARow.
+
+    Raises:
+        InputError: naming file, row and field; or no row is left.
+    """
+    rows = [
+        SourceRow(file, index, row)
+        for file in files
+        for index, row in enumerate(_read_file(file, options.num_frames))
+        if options.tasks is None or row.task in options.tasks
+    ]
+    if not rows:
+        raise InputError(
+            f"no row of the tasks {', '.join(options.tasks or ())} is in {', '.join(files)}", field="data.tasks"
+        )
+    return rows
+
+
+def at(source: SourceRow, error: InputError) -> InputError:
+    """The same error with the row's place, where it does not name one."""
+    return InputError(
+        error.problem, file=error.file or source.file, row=source.index, field=error.field, remedy=error.remedy
+    )
+
+
+def _read_file(file: str, num_frames: int | None) -> list[QARow]:
+    kind = file_kind(file)
+    if kind is FileKind.QA:
+        return read_qa(file)
+    if kind in (FileKind.RELEASED_RFT, FileKind.RELEASED_SFT):
+        read = read_rft if kind is FileKind.RELEASED_RFT else read_sft
+        return read(file, num_frames=num_frames or DEFAULT_NUM_FRAMES)  # the release does not say; it samples 32
+    raise InputError(
+        "the file holds verl rows where question rows are expected",
+        file=file,
+        remedy=f"Do not mix kinds of files; question rows have the columns {', '.join(QA_COLUMNS)}",
+    )
+
+
+def _first_record(file: str) -> dict:
+    try:
+        with open(file, encoding="utf-8") as lines:
+            record = next(_records(lines), None)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"not JSON ({error})", file=file, row=0) from error
+    if record is None:
+        raise InputError("the file has no rows", file=file)
+    if not isinstance(record, dict):
+        raise InputError(f"a record must be an object, got {type(record).__name__}", file=file, row=0)
+    return record
+
+
+def _records(lines) -> Iterator[dict]:
+    """First records of JSONL, or of a JSON list (which has to be read whole)."""
+    for line in lines:
+        if not line.strip():
+            continue
+        if line.lstrip().startswith("["):
+            yield from json.loads(line + lines.read())
+        else:
+            yield json.loads(line)
+        return

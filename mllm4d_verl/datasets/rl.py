@@ -1,0 +1,169 @@
+"""Question rows as prompts of verl's RL trainers."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import datasets
+import numpy as np
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.datasets.options import PromptOptions
+from mllm4d_verl.datasets.reader import FileKind, SourceRow, as_file_list, at, file_kind, read_rows
+from mllm4d_verl.prompts import render_messages
+from mllm4d_verl.video import VideoGeometry, probe_video, video_tokens
+from mllm4d_verl.video.frames import load_video, process_cache, qwen_reader
+
+
+class MLLM4DDataset(RLHFDataset):
+    """verl's RL dataset for question rows (QARow parquet, released RFT JSONL); verl's own files pass through unchanged.
+
+    It differs from RLHFDataset in three places: how files become rows, how long prompts are measured (from sizes,
+    without decoding), and how videos are read (each clip once per process, not once per rollout).
+
+    Config (`data=mllm4d`): the keys of `PromptOptions`, and `frame_cache_mb`, the memory of each process for decoded
+    frames.
+    """
+
+    def _read_files_and_tokenize(self) -> None:
+        # Paths in rows start from the file the user named, wherever verl copied it to.
+        files = as_file_list(self.original_data_files)
+        kinds = {file_kind(local) for local in self.data_files}
+        self._rows_are_verls = kinds == {FileKind.VERL}
+        if self._rows_are_verls:
+            super()._read_files_and_tokenize()
+            return
+        options = PromptOptions.from_config(self.config)
+        sources = _in_folder_of(files, read_rows(as_file_list(self.data_files), options), self.data_files)
+        sources = self._choose(sources)
+        rows = [verl_row(source, options, index) for index, source in enumerate(sources)]
+        self.dataframe = self.maybe_filter_out_long_prompts(datasets.Dataset.from_list(rows))
+        if len(self.dataframe) == 0:
+            raise InputError(
+                f"every prompt is longer than data.max_prompt_length {self.max_prompt_length}",
+                file=files[0],
+                remedy="Raise it, or lower data.max_pixels",
+            )
+
+    def _choose(self, sources: list[SourceRow]) -> list[SourceRow]:
+        """At most `max_samples` rows: the first, or random ones where the data are shuffled, as verl chooses them."""
+        if not 0 < self.max_samples < len(sources):
+            return sources
+        if not self.shuffle:
+            return sources[: self.max_samples]
+        chosen = np.random.default_rng(self.seed).choice(len(sources), size=self.max_samples, replace=False)
+        return [sources[index] for index in chosen]
+
+    def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
+        """Drop prompts above max_prompt_length. Tokens of a video come from its header, so no frame is decoded."""
+        if self._rows_are_verls or not self.filter_overlong_prompts or self.processor is None:
+            return super().maybe_filter_out_long_prompts(dataframe)
+        lengths = [self.prompt_length(row) for row in dataframe]
+        kept = [index for index, length in enumerate(lengths) if length <= self.max_prompt_length]
+        if len(kept) < len(lengths):
+            print(f"dropped {len(lengths) - len(kept)} of {len(lengths)} prompts above {self.max_prompt_length} tokens")
+        return dataframe.select(kept)
+
+    def prompt_length(self, row: dict[str, Any]) -> int:
+        """Tokens of a row's prompt, exactly as the rollout will count them."""
+        videos = row[self.video_key]
+        text = self.processor.apply_chat_template(
+            self._build_messages(dict(row), self.prompt_key),
+            add_generation_prompt=True,
+            tokenize=False,
+            **self.apply_chat_template_kwargs,
+        )
+        tokenizer = self.processor.tokenizer
+        geometry = VideoGeometry.from_processor(self.processor)
+        length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        for video in videos:
+            info = probe_video(video["video"])
+            length += video_tokens(
+                geometry,
+                video["nframes"],
+                info.height,
+                info.width,
+                video.get("min_pixels"),
+                video.get("max_pixels"),
+                total_frames=info.num_frames,
+                fps=info.fps,
+                count_text_tokens=lambda stamp: len(tokenizer(stamp, add_special_tokens=False)["input_ids"]),
+            )
+            length -= 3  # what the template wrote for it: vision start, video pad, vision end
+        return length
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        row = super().__getitem__(item)
+        if not self._rows_are_verls:
+            row["reward_model"]["ground_truth"] = json.loads(row["reward_model"]["ground_truth"])
+        return row
+
+    @classmethod
+    def _process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config) -> tuple:
+        """verl's hook for decoding, called for every rollout; here with the frame cache of the process."""
+        entries = [
+            entry for message in messages if isinstance(message.get("content"), list) for entry in message["content"]
+        ]
+        megabytes = config.get("frame_cache_mb")
+        cache = process_cache(None if megabytes is None else int(megabytes) * 2**20)
+        images = [
+            qwen_reader().fetch_image(entry, image_patch_size=image_patch_size)
+            for entry in entries
+            if "image" in entry or "image_url" in entry
+        ]
+        videos = [load_video(entry, image_patch_size, cache) for entry in entries if "video" in entry]
+        return images or None, videos or None, cls._extract_audio_info(messages)
+
+
+def verl_row(source: SourceRow, options: PromptOptions, index: int) -> dict[str, Any]:
+    """One row as verl's RLHFDataset stores it.
+
+    `ground_truth` is JSON text here: Arrow would give all rows' truths one struct type and fill what a row lacks. The
+    dataset hands it out as the dict it was.
+    """
+    row = source.row
+    try:
+        prompt = render_messages(row, options.prompt_template)
+        video = options.video_element(row, source.folder)
+    except InputError as error:
+        raise at(source, error) from error
+    return {
+        "prompt": prompt,
+        "videos": [video],
+        "data_source": f"mllm4d/{row.task}",
+        "ability": "video",
+        "reward_model": {"style": "rule", "ground_truth": json.dumps(ground_truth(row))},
+        "extra_info": {
+            "index": index,
+            "id": row.id,
+            "task": row.task,
+            "clip_id": row.clip_id,
+            "split": row.split,
+            "num_frames": row.num_frames,
+            "start_frame": row.start_frame,
+            "end_frame": row.end_frame,
+        },
+    }
+
+
+def ground_truth(row) -> dict[str, Any]:
+    """What the reward is told of a QARow: see `mllm4d_verl.reward.STReward`."""
+    return {
+        "answer": row.answer,
+        "answer_text": row.answer_text,
+        "options": row.options,
+        "value": row.value,
+        "unit": row.unit,
+        "task": row.task,
+        "camera_center": row.camera_center,
+        "object_center": row.object_center,
+    }
+
+
+def _in_folder_of(files: list[str], rows: list[SourceRow], local_files: list[str]) -> list[SourceRow]:
+    """Rows read from verl's local copies, placed in the files the user named."""
+    original = dict(zip((os.path.expanduser(local) for local in local_files), files, strict=True))
+    return [row._replace(file=original[row.file]) for row in rows]
