@@ -1,7 +1,14 @@
 """Spatio-temporal questions from Clip4D records: solvers, phrasing, balance, rule-based ST-CoT responses."""
 
 from .config import QuestionConfig, Thresholds
-from .engine import QuestionReport, build_questions, build_with_report, write_questions
+from .engine import (
+    QuestionReport,
+    build_questions,
+    build_with_report,
+    count_answers,
+    finished_report,
+    write_questions,
+)
 from .st_cot import write_st_cot
 
 __all__ = [
@@ -10,6 +17,8 @@ __all__ = [
     "Thresholds",
     "build_questions",
     "build_with_report",
+    "count_answers",
+    "finished_report",
     "write_questions",
     "write_st_cot",
 ]

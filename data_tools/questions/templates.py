@@ -47,7 +47,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "From frame {start} to frame {end} of {last}, does {object} get closer to the camera or farther from it?",
         "Counting frames from 0 to {last}, how does the distance between the camera and {object} change between "
         "frames {start} and {end}?",
-        "Relative to the moving camera, where is {object} at frame {end} compared with frame {start} of {last}?",
+        "Relative to the camera, where is {object} at frame {end} compared with frame {start} of {last}?",
         "Compare frame {start} with frame {end} (frames run from 0 to {last}). Has {object} come closer to the "
         "camera, gone farther, or not moved relative to it?",
     ),
