@@ -1,4 +1,4 @@
-"""The function verl calls for every answer: hands it to the ST-reward. Selected by `reward=mllm4d_st` and its sisters."""
+"""The function verl calls for every answer: hands it to the ST-reward. Selected by `reward=mllm4d_st` and the like."""
 
 from __future__ import annotations
 
