@@ -170,7 +170,7 @@ PRESETS: dict[str, WorldConfig] = {
         num_objects=(1, 2),
         object_distance_m=(3.0, 5.5),
         object_travel_m=(1.0, 2.0),
-        object_half_size_m=(0.3, 0.5),
+        object_half_size_m=(0.4, 0.6),
         colours=("red", "green", "blue", "yellow"),
         detail=0.0,
     ),

@@ -133,7 +133,7 @@ def _cast_solid(
 def _cast_sphere(radius: float, start: FloatArray, directions: FloatArray) -> tuple[FloatArray, FloatArray]:
     a = (directions**2).sum(-1)
     b = directions @ start
-    c = start @ start - radius**2
+    c = float(start @ start) - radius**2
     distance = _nearer_root(a, b, c)
     with np.errstate(invalid="ignore"):
         normal = (start + distance[..., None] * directions) / radius
@@ -146,7 +146,7 @@ def _cast_cylinder(
     flat, flat_start = directions[..., ::2], start[::2]
     a = np.maximum((flat**2).sum(-1), _TINY)
     b = flat @ flat_start
-    c = flat_start @ flat_start - radius**2
+    c = float(flat_start @ flat_start) - radius**2
     side = _nearer_root(a, b, c)
     dy = np.where(np.abs(directions[..., 1]) < _TINY, _TINY, directions[..., 1])
     with np.errstate(invalid="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,7 +93,7 @@ def sample_scene(config: WorldConfig, num_frames: int, aspect: float, rng: np.ra
     return Scene(_sample_room(config, height_m, look), objects, camera_motion, path)
 
 
-def _draw(weights, order: tuple[str, ...], rng: np.random.Generator) -> str:
+def _draw(weights: Mapping[str, float], order: tuple[str, ...], rng: np.random.Generator) -> str:
     share = np.array([weights.get(name, 0.0) for name in order], dtype=np.float64)
     return order[int(rng.choice(len(order), p=share / share.sum()))]
 
