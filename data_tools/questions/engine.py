@@ -220,22 +220,26 @@ def _clip_candidates(
     except InputError as error:
         raise InputError(error.problem, row=clip.clip_id, field=error.field, remedy=error.remedy) from None
     for start, end in _frame_pairs(config.num_frames, rng):
+        cues: dict[int | None, dict[str, Any]] = {}  # by object id; tasks share them
         for task in config.tasks:
             for track in [None] if task in CAMERA_TASKS else clip.objects:
                 solution = solve(task, clip, frames[start], frames[end], track, config.thresholds)
                 if isinstance(solution, str):
                     skipped[task][solution] += 1
                     continue
+                object_id = None if track is None else track.id
+                if object_id not in cues:
+                    cues[object_id] = find_cues(clip, frames[start : end + 1], track, config.thresholds)
                 yield Candidate(
                     clip_id=clip.clip_id,
                     task=task,
-                    object_id=None if track is None else track.id,
+                    object_id=object_id,
                     object_description=None if track is None else track.description,
                     start=start,
                     end=end,
                     whole=(start, end) == (0, config.num_frames - 1),
                     solution=solution,
-                    cues=find_cues(clip, frames[start : end + 1], track, config.thresholds),
+                    cues=cues[object_id],
                     clip_frames=(frames[start], frames[end]),
                     video=clip.video,
                 )
@@ -273,7 +277,7 @@ def _phrase(candidate: Candidate, split: str, slot: tuple[str, int], config: Que
     meta: dict[str, Any] = {
         "measure": round(solution.measure, 6),
         "clip_frames": list(candidate.clip_frames),
-        "cues": candidate.cues,
+        "cues": dict(candidate.cues),
     }
     if candidate.object_id is not None:
         meta["object_id"] = candidate.object_id
