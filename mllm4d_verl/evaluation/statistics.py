@@ -25,7 +25,8 @@ _RESAMPLES_AT_A_TIME = 500
 class Interval:
     """An estimate with its confidence interval.
 
-    `low` and `high` are None where the data cannot give one (a single cluster); `estimate` is None without data.
+    `low` and `high` are None where the data cannot give one: a single cluster, or values that are all alike, for which a
+    bootstrap would claim certainty. `estimate` is None without data.
     `method` is "cluster bootstrap", "wilson" or "none".
     """
 
@@ -93,7 +94,7 @@ def mean_interval(
         return Interval(None, None, None, 0, 0, "none", confidence)
     sums, counts = _cluster_sums(values, clusters)
     estimate = float(values.mean())
-    if len(counts) < 2:
+    if len(counts) < 2 or np.ptp(values) == 0:
         return Interval(estimate, None, None, len(values), len(counts), "none", confidence)
     means = [weights @ sums / (weights @ counts) for weights in _cluster_weights(len(counts), seed)]
     low, high = _percentiles(np.concatenate(means), confidence)
@@ -143,7 +144,7 @@ def group_mean_interval(
     np.add.at(sums, (cluster_index, group_index), values)
     np.add.at(counts, (cluster_index, group_index), 1)
     estimate = float((sums.sum(0) / counts.sum(0)).mean())
-    if num_clusters < 2:
+    if num_clusters < 2 or np.ptp(values) == 0:
         return Interval(estimate, None, None, len(values), num_clusters, "none", confidence)
     means = []
     for weights in _cluster_weights(num_clusters, seed):

@@ -1,0 +1,169 @@
+"""`mllm4d eval`: answer a question file with a model, score responses again, compare two runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mllm4d_verl.cli.output import emit_json
+from mllm4d_verl.data_tools.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mllm4d_verl.evaluation.generate import Progress
+
+app = typer.Typer(
+    help="Generate answers with vLLM and score them.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+# Tables need about this much; a pipe or a CI log reports 80 columns, which would cut them.
+_WIDTH_WITHOUT_TERMINAL = 150
+_EXIT_FAULT = 1
+
+Preset = Annotated[str, typer.Option(help="Reward preset: mllm4d_st, official or paper.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON as the last line.")]
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Option(help="Folder of a Hugging Face checkpoint (merged), or a hub name.")],
+    data: Annotated[Path, typer.Option(help="Questions: QA parquet of `mllm4d data`, or released RFT JSONL.")],
+    template: Annotated[str, typer.Option(help="Prompt template the model was trained with: st_cot, direct.")] = (
+        "st_cot"
+    ),
+    preset: Preset = "mllm4d_st",
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: outputs/eval/<names>.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of questions, spread over the tasks.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 decodes greedily.")] = 0.0,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Longest response. Default: 16 for direct, 1024 otherwise.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of sampling at temperatures above 0.")] = 0,
+    dtype: Annotated[str, typer.Option(help="Of the weights: auto, bfloat16, float16, float32.")] = "auto",
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Key of the data config that training changed: max_pixels=..."),
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of vllm.LLM, e.g. tensor_parallel_size=4. Repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Answer the questions of DATA with MODEL, score the responses, print the table.
+
+    A run that is complete is not repeated; one that was interrupted goes on where it stopped.
+    """
+    from mllm4d_verl.evaluation import GenerationError, evaluate
+    from mllm4d_verl.evaluation.report import print_summary
+
+    console = _console()
+    try:
+        with _progress(console) as progress:
+            result = evaluate(
+                model,
+                data,
+                template=template,
+                preset=preset,
+                out=out,
+                limit=limit,
+                temperature=temperature,
+                max_tokens=max_tokens,
+                seed=seed,
+                dtype=dtype,
+                dataset=_key_values(dataset, "--set"),
+                engine=_key_values(engine, "--engine"),
+                progress=progress,
+            )
+    except GenerationError as error:
+        print(f"mllm4d: {error}", file=sys.stderr)
+        raise SystemExit(_EXIT_FAULT) from None
+    if result.reused:
+        console.print("Complete already: nothing was generated.")
+    print_summary(result.summary, console, title=f"{Path(model).name or model} on {data.name}, template {template}")
+    console.print(f"Responses and figures: {result.folder}", soft_wrap=True, highlight=False)
+    if as_json:
+        emit_json(result.to_dict())
+
+
+@app.command()
+def score(
+    responses: Annotated[Path, typer.Argument(help="responses.jsonl, or the folder of a run.")],
+    preset: Preset = "mllm4d_st",
+    out: Annotated[Path | None, typer.Option(help="Write the scored responses to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score responses again, without vLLM: with another preset, or responses made elsewhere.
+
+    A line needs id, task, truth (answer; optionally options, camera_center, object_center) and response.
+    """
+    from mllm4d_verl.evaluation import read_responses, score_records, summarise, write_responses
+    from mllm4d_verl.evaluation.report import print_summary
+
+    scored = score_records(read_responses(responses), preset)
+    summary = summarise(scored, preset)
+    print_summary(summary, _console(), title=str(responses))
+    if out is not None:
+        write_responses(out, scored)
+    if as_json:
+        emit_json(summary.to_dict())
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Folder or responses file of the first run.")],
+    b: Annotated[Path, typer.Argument(help="Folder or responses file of the second run.")],
+    preset: Preset = "mllm4d_st",
+    as_json: Json = False,
+) -> None:
+    """Difference of two runs over the same questions, with intervals: B minus A."""
+    from mllm4d_verl.evaluation import compare_records, read_responses
+    from mllm4d_verl.evaluation.report import print_comparison
+
+    comparison = compare_records(read_responses(a), read_responses(b), preset)
+    print_comparison(comparison, _console(), str(a), str(b))
+    if as_json:
+        emit_json(comparison.to_dict())
+
+
+def _key_values(pairs: list[str] | None, option: str) -> dict[str, Any]:
+    """`["a=1", "b=x"]` as {"a": 1, "b": "x"}: values are JSON where they parse as JSON, else text."""
+    values: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise InputError(f"expected KEY=VALUE, got {pair!r}", field=option)
+        try:
+            values[key] = json.loads(text)
+        except json.JSONDecodeError:
+            values[key] = {"True": True, "False": False, "None": None}.get(text, text)
+    return values
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    """A bar on a terminal; silence elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting vLLM", total=None)
+
+        def update(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total, description="starting vLLM" if total is None else "answering")
+
+        yield update

@@ -1,0 +1,103 @@
+"""What is asked of a model: everything that decides its responses, and a fingerprint of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mllm4d_verl.data_tools.errors import InputError
+
+_WEIGHT_SUFFIXES = {".safetensors", ".bin"}
+
+
+@dataclass(frozen=True)
+class GenerationJob:
+    """One run of a model over a question file.
+
+    Attributes:
+        model: local folder of a Hugging Face checkpoint, or a hub name.
+        data: question file (QARow parquet, verl parquet or released RFT JSONL).
+        unfinished: file that responses are appended to while the job runs.
+        template: prompt template.
+        limit: number of questions, spread over the tasks; None for all.
+        temperature, max_tokens, seed: sampling; temperature 0 is greedy.
+        dtype: of the weights in vLLM; "auto" takes the checkpoint's, and bfloat16 for float32 checkpoints.
+        dataset: keys of the `data` config that change prompts: media_root, num_frames, min_pixels, max_pixels.
+        engine: options of `vllm.LLM` that replace the derived ones.
+    """
+
+    model: str
+    data: str
+    unfinished: str
+    template: str
+    limit: int | None = None
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    seed: int = 0
+    dtype: str = "auto"
+    dataset: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change when the responses may: weights, questions, prompt or sampling.
+
+        Weights count by file name, size and modification time: reading an 8B checkpoint takes longer than using it.
+        """
+        content = asdict(self)
+        del content["unfinished"]
+        content["model_files"] = _weight_files(self.model)
+        content["data_sha256"] = _sha256(self.data)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def check_model(model: str) -> None:
+    """Raise InputError where `model` is a local folder that vLLM could not load, or would load wrongly."""
+    folder = Path(model)
+    if not folder.exists():
+        if model.startswith(("/", ".", "~")) or model.count("/") != 1:
+            raise InputError("no such model folder", file=model, field="--model")
+        return  # a hub name, "Qwen/Qwen3-VL-8B-Instruct": the hub client says what is wrong with it
+    if any(folder.glob("model_world_size_*_rank_*.pt")) or any(folder.glob("actor/model_world_size_*_rank_*.pt")):
+        actor = folder if any(folder.glob("model_world_size_*")) else folder / "actor"
+        raise InputError(
+            "the folder is a verl checkpoint, not a Hugging Face one",
+            file=folder,
+            field="--model",
+            remedy="Merge it: python -m verl.model_merger merge --backend fsdp "
+            f"--local_dir {actor} --target_dir MERGED",
+        )
+    if (folder / "adapter_config.json").is_file() or (folder / "lora_adapter" / "adapter_config.json").is_file():
+        raise InputError(
+            "the folder holds a LoRA adapter that is not merged; its base model alone would be evaluated",
+            file=folder,
+            field="--model",
+            remedy="Merge the adapter into the base model (peft: merge_and_unload, then save_pretrained)",
+        )
+    if not (folder / "config.json").is_file():
+        raise InputError("the folder has no config.json", file=folder, field="--model")
+
+
+def weight_bytes(model: str) -> int | None:
+    """Size of the weights of a local checkpoint; None for a hub name."""
+    files = _weight_files(model)
+    return sum(size for _, size, _ in files) if files else None
+
+
+def _weight_files(model: str) -> list[tuple[str, int, int]]:
+    folder = Path(model)
+    if not folder.is_dir():
+        return []
+    files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES)
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+def _sha256(path: str | os.PathLike[str]) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,134 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from .comparison import Comparison, TaskComparison
+from .statistics import MIN_CLUSTERS_FOR_BOOTSTRAP, Interval
+from .summary import CenterSummary, Summary, TaskSummary
+
+_WILSON_MARK = "w"
+
+
+def print_summary(summary: Summary, console: Console, title: str = "") -> None:
+    """One line per task, then what the numbers mean."""
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("task", min_width=24)
+    for heading in ("questions", "clips", "accuracy %", "95% interval", "chance %", "invalid", "format", "reward"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for task in summary.tasks:
+        table.add_row(*_task_cells(task))
+    table.add_section()
+    table.add_row(*_task_cells(summary.overall), style="bold")
+    tasks_mean = summary.mean_of_tasks
+    table.add_row("mean of tasks", "", "", _percent(tasks_mean.estimate), _range(tasks_mean), "", "", "", "")
+    console.print(table)
+    for line in _notes(summary):
+        console.print(line, highlight=False)
+
+
+def print_comparison(comparison: Comparison, console: Console, name_a: str = "A", name_b: str = "B") -> None:
+    """One line per task: both accuracies, the difference, and who is right alone."""
+    table = Table(title=f"B minus A   A: {name_a}   B: {name_b}", title_justify="left")
+    table.add_column("task", min_width=24)
+    for heading in ("questions", "A %", "B %", "B-A", "95% interval", "only A", "only B", "reward B-A", "95% interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for task in comparison.tasks:
+        table.add_row(*_comparison_cells(task))
+    table.add_section()
+    table.add_row(*_comparison_cells(comparison.overall), style="bold")
+    console.print(table)
+    console.print(
+        "Differences are paired by question; intervals come from resampling whole clips. An interval that holds 0 "
+        f"shows no difference. Reward preset: {comparison.preset}.",
+        highlight=False,
+    )
+    if comparison.left_out_a or comparison.left_out_b:
+        console.print(
+            f"Left out, answered by one run only: {comparison.left_out_a} of A, {comparison.left_out_b} of B.",
+            highlight=False,
+        )
+
+
+def _task_cells(task: TaskSummary) -> list[str]:
+    return [
+        task.task.replace("_", " "),
+        str(task.questions),
+        str(task.clips),
+        _percent(task.accuracy.estimate),
+        _range(task.accuracy),
+        _percent(task.chance),
+        str(task.invalid),
+        _number(task.format.estimate),
+        f"{_number(task.reward.estimate)} {_plain_range(task.reward)}".strip(),
+    ]
+
+
+def _comparison_cells(task: TaskComparison) -> list[str]:
+    return [
+        task.task.replace("_", " "),
+        str(task.questions),
+        _percent(task.accuracy_a),
+        _percent(task.accuracy_b),
+        f"{100 * task.accuracy.estimate:+.1f}",
+        _range(task.accuracy, signed=True),
+        str(task.only_a),
+        str(task.only_b),
+        f"{task.reward.estimate:+.3f}",
+        _plain_range(task.reward, signed=True),
+    ]
+
+
+def _notes(summary: Summary) -> list[str]:
+    lines = [
+        "Accuracy counts an invalid response (no option, or several) as wrong; "
+        f"over the {_valid(summary)} valid ones it is {_percent(summary.overall.accuracy_of_valid)}%.",
+        f"Intervals resample whole clips; {_WILSON_MARK}: Wilson, for fewer than {MIN_CLUSTERS_FOR_BOOTSTRAP} clips or "
+        f"when all answers are alike. Reward and format: preset {summary.preset}.",
+        _center_line("camera", summary.camera_center),
+        _center_line("object", summary.object_center),
+    ]
+    if summary.mean_response_tokens is not None:
+        lines.append(f"Response length: {summary.mean_response_tokens:.0f} tokens on average.")
+    if summary.truncated:
+        lines.append(f"{summary.truncated} responses were cut off at the token limit: raise --max-tokens.")
+    return lines
+
+
+def _center_line(name: str, center: CenterSummary) -> str:
+    if not center.due:
+        return f"Stated {name} centres: no question has them."
+    stated = f"{center.stated} of {center.due} responses ({_percent(center.coverage)}%)"
+    if not center.stated:
+        return f"Stated {name} centres: {stated}."
+    return f"Stated {name} centres: {stated}, error median {center.median_m:.3f} m, mean {center.mean_m:.3f} m."
+
+
+def _valid(summary: Summary) -> int:
+    return summary.overall.questions - summary.overall.invalid
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _range(interval: Interval, signed: bool = False) -> str:
+    """In percent, marked when it is a Wilson interval."""
+    if interval.low is None or interval.high is None:
+        return "-"
+    sign = "+" if signed else ""
+    mark = f" {_WILSON_MARK}" if interval.method == "wilson" else ""
+    return f"{100 * interval.low:{sign}.1f} to {100 * interval.high:{sign}.1f}{mark}"
+
+
+def _plain_range(interval: Interval, signed: bool = False) -> str:
+    if interval.low is None or interval.high is None:
+        return ""
+    sign = "+" if signed else ""
+    return f"{interval.low:{sign}.3f} to {interval.high:{sign}.3f}"

@@ -1,0 +1,162 @@
+"""Figures of one run: accuracy per task against chance, form, centre errors, reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mllm4d_verl.data_tools.schema import TASKS
+
+from .responses import ResponseRecord
+from .statistics import Interval, group_mean_interval, mean_interval, proportion_interval
+
+# Entries of the reward's dict that say something as a mean over all responses.
+COMPONENTS = (
+    "accuracy",
+    "camera_center",
+    "object_center",
+    "st",
+    "has_answer",
+    "well_tagged",
+    "written_slots",
+    "malformed_spots",
+)
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """Figures of the questions of one task, or of all questions.
+
+    Attributes:
+        questions, clips: counts.
+        accuracy: share of right answers; an invalid response is wrong.
+        chance: accuracy of guessing, the mean of 1 / number of options; None when a question does not list its options.
+        invalid: responses that commit to no option.
+        accuracy_of_valid: share of right answers among the valid responses; None without any.
+        reward: mean ST-reward score of the preset.
+        format: mean format component of the preset.
+    """
+
+    task: str
+    questions: int
+    clips: int
+    accuracy: Interval
+    chance: float | None
+    invalid: int
+    accuracy_of_valid: float | None
+    reward: Interval
+    format: Interval
+
+
+@dataclass(frozen=True)
+class CenterSummary:
+    """Error of the camera or object centres that responses state.
+
+    Attributes:
+        due: responses to questions whose truth has such centres.
+        stated: those among them that state at least one of them, at the frame it belongs to.
+        mean_m, median_m: over the stated ones, of the distance in metres to the true centre, averaged within a response
+            over start and end; None without any.
+    """
+
+    due: int
+    stated: int
+    mean_m: float | None
+    median_m: float | None
+
+    @property
+    def coverage(self) -> float | None:
+        return self.stated / self.due if self.due else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of one run.
+
+    Attributes:
+        preset: of the reward.
+        tasks: one entry per task, in the order of `TASKS`.
+        overall: over all questions.
+        mean_of_tasks: accuracy with every task weighing the same.
+        camera_center, object_center: errors.
+        truncated: responses cut off at max_tokens; None when the file does not say.
+        mean_response_tokens: None when the file does not say.
+        components: means of the reward's COMPONENTS over all responses.
+    """
+
+    preset: str
+    tasks: list[TaskSummary]
+    overall: TaskSummary
+    mean_of_tasks: Interval
+    camera_center: CenterSummary
+    object_center: CenterSummary
+    truncated: int | None
+    mean_response_tokens: float | None
+    components: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {
+            name: asdict(center) | {"coverage": center.coverage}
+            for name, center in (("camera_center", self.camera_center), ("object_center", self.object_center))
+        }
+
+
+def summarise(records: Sequence[ResponseRecord], preset: str = "mllm4d_st") -> Summary:
+    """Figures of scored records; see `scoring.score_records`."""
+    by_task: dict[str, list[ResponseRecord]] = {}
+    for record in records:
+        by_task.setdefault(record.task, []).append(record)
+    rank = {task: index for index, task in enumerate(TASKS)}
+    names = sorted(by_task, key=lambda task: (rank.get(task, len(TASKS)), task))
+    lengths = [record.response_tokens for record in records if record.response_tokens is not None]
+    reasons = [record.finish_reason for record in records if record.finish_reason is not None]
+    rewards = [record.scores["reward"] for record in records]
+    return Summary(
+        preset=preset,
+        tasks=[_task_summary(name, by_task[name]) for name in names],
+        overall=_task_summary("all", records),
+        mean_of_tasks=group_mean_interval(
+            [record.scores["correct"] for record in records],
+            [record.clip_id for record in records],
+            [record.task for record in records],
+        ),
+        camera_center=_center_summary(records, "camera_center"),
+        object_center=_center_summary(records, "object_center"),
+        truncated=sum(reason == "length" for reason in reasons) if reasons else None,
+        mean_response_tokens=float(np.mean(lengths)) if lengths else None,
+        components={key: float(np.mean([reward[key] for reward in rewards])) for key in COMPONENTS},
+    )
+
+
+def _task_summary(task: str, records: Sequence[ResponseRecord]) -> TaskSummary:
+    clips = [record.clip_id for record in records]
+    correct = [record.scores["correct"] for record in records]
+    valid = [record.scores["correct"] for record in records if record.scores["choice"] is not None]
+    options = [record.num_options for record in records]
+    return TaskSummary(
+        task=task,
+        questions=len(records),
+        clips=len(set(clips)),
+        accuracy=proportion_interval(correct, clips),
+        chance=float(np.mean([1 / number for number in options])) if all(options) else None,
+        invalid=len(records) - len(valid),
+        accuracy_of_valid=float(np.mean(valid)) if valid else None,
+        reward=mean_interval([record.scores["reward"]["score"] for record in records], clips),
+        format=mean_interval([record.scores["reward"]["format"] for record in records], clips),
+    )
+
+
+def _center_summary(records: Sequence[ResponseRecord], name: str) -> CenterSummary:
+    rewards = [record.scores["reward"] for record in records]
+    due = [reward for reward in rewards if reward[f"{name}_needed"] > 0]
+    errors = [error for reward in due if (error := reward[f"{name}_error_m"]) >= 0]  # -1: nothing to measure
+    return CenterSummary(
+        due=len(due),
+        stated=len(errors),
+        mean_m=float(np.mean(errors)) if errors else None,
+        median_m=float(np.median(errors)) if errors else None,
+    )
