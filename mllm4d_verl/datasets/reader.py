@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,6 +16,8 @@ from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.released import DEFAULT_NUM_FRAMES, read_rft, read_sft
 from mllm4d_verl.data_tools.schema import QA_COLUMNS, QARow, read_qa
 from mllm4d_verl.datasets.options import PromptOptions
+
+Row = TypeVar("Row")
 
 
 class FileKind(Enum):
@@ -100,6 +103,16 @@ def read_rows(files: Sequence[str], options: PromptOptions) -> list[SourceRow]:
             f"no row of the tasks {', '.join(options.tasks or ())} is in {', '.join(files)}", field="data.tasks"
         )
     return rows
+
+
+def choose_rows(rows: list[Row], max_samples: int, shuffle: bool = False, seed: int | None = None) -> list[Row]:
+    """At most `max_samples` rows (all if not positive): the first, or random ones with `shuffle`, as verl chooses."""
+    if not 0 < max_samples < len(rows):
+        return rows
+    if not shuffle:
+        return rows[:max_samples]
+    chosen = np.random.default_rng(seed).choice(len(rows), size=max_samples, replace=False)
+    return [rows[index] for index in chosen]
 
 
 def at(source: SourceRow, error: InputError) -> InputError:

@@ -7,12 +7,11 @@ import os
 from typing import Any
 
 import datasets
-import numpy as np
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.datasets.options import PromptOptions
-from mllm4d_verl.datasets.reader import FileKind, SourceRow, as_file_list, at, file_kind, read_rows
+from mllm4d_verl.datasets.reader import FileKind, SourceRow, as_file_list, at, choose_rows, file_kind, read_rows
 from mllm4d_verl.prompts import render_messages
 from mllm4d_verl.video import VideoGeometry, probe_video, video_tokens
 from mllm4d_verl.video.frames import load_video, process_cache, qwen_reader
@@ -38,7 +37,7 @@ class MLLM4DDataset(RLHFDataset):
             return
         options = PromptOptions.from_config(self.config)
         sources = _in_folder_of(files, read_rows(as_file_list(self.data_files), options), self.data_files)
-        sources = self._choose(sources)
+        sources = choose_rows(sources, self.max_samples, self.shuffle, self.seed)
         rows = [verl_row(source, options, index) for index, source in enumerate(sources)]
         self.dataframe = self.maybe_filter_out_long_prompts(datasets.Dataset.from_list(rows))
         if len(self.dataframe) == 0:
@@ -47,15 +46,6 @@ class MLLM4DDataset(RLHFDataset):
                 file=files[0],
                 remedy="Raise it, or lower data.max_pixels",
             )
-
-    def _choose(self, sources: list[SourceRow]) -> list[SourceRow]:
-        """At most `max_samples` rows: the first, or random ones where the data are shuffled, as verl chooses them."""
-        if not 0 < self.max_samples < len(sources):
-            return sources
-        if not self.shuffle:
-            return sources[: self.max_samples]
-        chosen = np.random.default_rng(self.seed).choice(len(sources), size=self.max_samples, replace=False)
-        return [sources[index] for index in chosen]
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
         """Drop prompts above max_prompt_length. Tokens of a video come from its header, so no frame is decoded."""

@@ -142,7 +142,9 @@ def render_conversation(row: QARow | Mapping[str, Any], template: str) -> list[M
         raise InputError(
             "the row has no text to train on", row=columns.get("id"), field="response", remedy="Fill the column"
         )
-    return [*render_messages(columns, template), {"role": "assistant", "content": response}]
+    conversation = [*render_messages(columns, template), {"role": "assistant", "content": response}]
+    _check_prompt(conversation, columns, template)
+    return conversation
 
 
 def _load_file(path: Path) -> jinja2.Template:
@@ -162,10 +164,11 @@ def _render(template: jinja2.Template, context: Mapping[str, Any]) -> str:
     try:
         return template.render(context).strip()
     except jinja2.UndefinedError as error:
+        missing = re.match(r"'(\w+)' is undefined", error.message or "")
         raise InputError(
-            f"the template needs a column that this row lacks or leaves null: {error.message}",
-            file=template.filename,
+            f"the template {template.filename} needs a column that the row lacks or leaves null ({error.message})",
             row=context.get("id"),
+            field=missing.group(1) if missing else None,
             remedy="Fill the column, or choose another data.prompt_template (`direct` needs no response)",
         ) from error
 

@@ -72,6 +72,10 @@ class TestTargets:
         with pytest.raises(InputError, match="response"):
             render_conversation({**ROW, "response": None}, "st_cot")
 
+    def test_a_placeholder_in_the_target_is_refused(self):
+        with pytest.raises(InputError, match="placeholders"):
+            render_conversation({**ROW, "response": "the <video> shows"}, "st_cot")
+
 
 class TestDatasetTemplate:
     @pytest.mark.parametrize("meta", [{"messages": OWN}, json.dumps({"messages": OWN})])

@@ -1,0 +1,182 @@
+"""Question rows as conversations of verl's SFT trainer, for Qwen3-VL and Qwen2.5-VL videos."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+from torch.utils.data import Dataset
+from verl.utils.dataset.dataset_utils import DatasetPadMode
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.fs import copy_to_local
+
+from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.datasets.conversation import Encoded, encode_conversation
+from mllm4d_verl.datasets.options import PromptOptions
+from mllm4d_verl.datasets.reader import FileKind, SourceRow, as_file_list, at, choose_rows, file_kind, read_rows
+from mllm4d_verl.datasets.rl import MLLM4DDataset
+from mllm4d_verl.prompts import render_conversation
+
+
+class _VerlRow(NamedTuple):
+    """A row of verl's own SFT format."""
+
+    file: str
+    index: int
+    columns: dict[str, Any]
+
+
+class MLLM4DSFTDataset(Dataset):
+    """SFT and cold start on question rows (QARow parquet, released JSON), or on verl's own `messages` parquet.
+
+    The prompt's tokens, timestamps, pixels and position ids are those of RL (see `encode_conversation`); every
+    assistant turn is trained up to its end-of-turn token. What the assistant says is up to the prompt template: the
+    row's `response` for st_cot, its letter for direct, its own turns for dataset.
+
+    Args:
+        parquet_files: one file or several, of one kind.
+        tokenizer: unused; the processor's tokenizer counts.
+        config: verl's `data` config: the keys of `PromptOptions`, max_length, truncation (`error`, or `right` to cut
+            replies), frame_cache_mb, and `cache_rows`: how many encoded rows to keep in memory (0; a row of 8 frames
+            at 96x96 takes 0.9 MB, of 32 frames at 224x224 19 MB). With worker processes each keeps its own, for one
+            epoch; set data.num_workers=0 with it.
+        processor: of the model.
+        max_samples: at most so many rows; -1 takes all.
+
+    Raises:
+        InputError: bad files, options, or a model without a processor. On access: a bad row, or one of more than
+            max_length tokens.
+    """
+
+    def __init__(
+        self,
+        parquet_files: str | list[str],
+        tokenizer: Any,
+        config: Mapping[str, Any],
+        processor: Any = None,
+        max_samples: int = -1,
+    ) -> None:
+        if processor is None:
+            raise InputError(
+                "the model has no image and video processor, and every row has a video",
+                field="model.path",
+                remedy="Choose a Qwen3-VL or Qwen2.5-VL model",
+            )
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.config = config
+        self.options = PromptOptions.from_config(config)
+        self.max_length = config.get("max_length", 1024)
+        self.truncation = config.get("truncation", "error")
+        self.cache_rows = int(config.get("cache_rows") or 0)
+        self._cache: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        if config.get("pad_mode", DatasetPadMode.NO_PADDING) != DatasetPadMode.NO_PADDING:
+            raise InputError("videos need data.pad_mode no_padding", field="data.pad_mode")
+        if self.truncation not in ("error", "right"):
+            raise InputError(
+                f"{self.truncation!r} would cut into the video's tokens",
+                field="data.truncation",
+                remedy="Use `error`, or `right` to cut long replies",
+            )
+        # For RLHFDataset._build_messages, which makes the parts of a turn from its text and the row's media.
+        self.image_key = config.get("image_key", "images")
+        self.video_key = config.get("video_key", "videos")
+        self.audio_key = config.get("audio_key", "audios")
+        self.messages_key = config.get("messages_key", "messages")
+        self.rows = choose_rows(
+            self._read(as_file_list(parquet_files)), max_samples, config.get("shuffle", False), config.get("seed")
+        )
+
+    _build_messages = RLHFDataset._build_messages
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        """For SFTTensorCollator: `input_ids` (L,), `position_ids` (4, L), `loss_mask` (L,), `multi_modal_inputs`."""
+        if item in self._cache:
+            self._cache.move_to_end(item)
+            return dict(self._cache[item])
+        encoded = self._encode(self.rows[item])
+        tensors = {name: value for name, value in encoded._asdict().items() if name != "multi_modal_inputs"}
+        if encoded.multi_modal_inputs:
+            tensors["multi_modal_inputs"] = encoded.multi_modal_inputs
+        if self.cache_rows > 0:
+            self._cache[item] = tensors
+            if len(self._cache) > self.cache_rows:
+                self._cache.popitem(last=False)
+        return dict(tensors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": OrderedDict()}
+
+    def conversation(self, item: int) -> list[dict[str, Any]]:
+        """Turns of a row, media as parts, ready for a processor's chat template."""
+        return self._conversation(self.rows[item])
+
+    def _conversation(self, row: SourceRow | _VerlRow) -> list[dict[str, Any]]:
+        if isinstance(row, _VerlRow):
+            example = _without_nulls(row.columns)
+        else:
+            example = {
+                self.messages_key: render_conversation(row.row, self.options.prompt_template),
+                self.video_key: [self.options.video_element(row.row, row.folder)],
+            }
+        return self._build_messages(example, key=self.messages_key)
+
+    def _encode(self, row: SourceRow | _VerlRow) -> Encoded:
+        patch_size = self.processor.image_processor.patch_size
+        try:
+            encoded = encode_conversation(
+                self.processor,
+                self._conversation(row),
+                lambda turns: MLLM4DDataset._process_multi_modal_info(turns, patch_size, self.config),
+                apply_chat_template_kwargs=self.config.get("apply_chat_template_kwargs"),
+                mm_processor_kwargs=self.config.get("mm_processor_kwargs"),
+            )
+            return self._within_max_length(encoded)
+        except InputError as error:
+            raise at(row, error) from error
+
+    def _within_max_length(self, encoded: Encoded) -> Encoded:
+        length = len(encoded.input_ids)
+        if length <= self.max_length:
+            return encoded
+        kept = encoded.loss_mask[: self.max_length]
+        if self.truncation == "error" or not kept.any():
+            raise InputError(
+                f"the row has {length} tokens, {int(length - encoded.loss_mask.sum())} of them prompt, and "
+                f"data.max_length is {self.max_length}",
+                field="data.max_length",
+                remedy="Raise it, lower data.max_pixels, or set data.truncation=right to cut long replies",
+            )
+        return Encoded(
+            encoded.input_ids[: self.max_length],
+            kept,
+            encoded.position_ids[:, : self.max_length],
+            encoded.multi_modal_inputs,
+        )
+
+    def _read(self, files: list[str]) -> list[SourceRow] | list[_VerlRow]:
+        local = {copy_to_local(file, use_shm=self.config.get("use_shm", False)): file for file in files}
+        if {file_kind(file) for file in local} != {FileKind.VERL}:
+            rows = read_rows(list(local), self.options)
+            return [row._replace(file=local[row.file]) for row in rows]
+        verl_rows = []
+        for file in local:
+            table = pq.read_table(file)
+            if self.messages_key not in table.column_names:
+                raise InputError("the column is missing", file=local[file], field=self.messages_key)
+            verl_rows += [_VerlRow(local[file], index, row) for index, row in enumerate(table.to_pylist())]
+        if not verl_rows:
+            raise InputError("the file has no rows", file=files[0])
+        return verl_rows
+
+
+def _without_nulls(value: Any) -> Any:
+    """Arrow gives every struct of a column all the column's keys; those that were not written come back as None."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(entry) for key, entry in value.items() if entry is not None}
+    return [_without_nulls(entry) for entry in value] if isinstance(value, list) else value
