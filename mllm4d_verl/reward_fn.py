@@ -14,9 +14,21 @@ from mllm4d_verl.reward import STReward
 _OF_VERL = ("reward_router_address", "reward_model_tokenizer")
 
 
+def make_reward(preset: str, **options: Any) -> STReward:
+    """The ST-reward that `reward.custom_reward_function.reward_kwargs` asks for.
+
+    Raises:
+        InputError: unknown preset or option, or a value it cannot have.
+    """
+    try:
+        return STReward(preset, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error), field="reward.custom_reward_function.reward_kwargs") from None
+
+
 @functools.lru_cache(maxsize=32)
-def _reward(preset: str, options: str) -> STReward:
-    return STReward(preset, **json.loads(options))
+def _cached_reward(preset: str, options: str) -> STReward:
+    return make_reward(preset, **json.loads(options))
 
 
 def compute_score(
@@ -45,7 +57,9 @@ def compute_score(
         InputError: unknown preset or option, or a ground truth that is neither of the above.
     """
     options = {name: value for name, value in options.items() if name not in _OF_VERL}
-    return _reward(preset, json.dumps(options, sort_keys=True, default=_plain))(solution_str, _truth(ground_truth))
+    return _cached_reward(preset, json.dumps(options, sort_keys=True, default=_plain))(
+        solution_str, _truth(ground_truth)
+    )
 
 
 def _plain(value: Any) -> Any:  # OmegaConf lists and mappings

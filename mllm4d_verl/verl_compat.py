@@ -161,6 +161,7 @@ def install(module_prefix: str = "") -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 _TIMESTAMP = re.compile(r"<(\d+(?:\.\d+)?) seconds>")
+_TIMESTAMP_AT_END = re.compile(_TIMESTAMP.pattern + r"\Z")
 _TIMESTAMP_MAX_TOKENS = 24  # "<12345.6 seconds>" even where every byte is a token
 
 
@@ -190,6 +191,9 @@ def collapse_video_blocks(prompt_ids: Sequence[int], processor: Any) -> list[int
         match = _TIMESTAMP.fullmatch(decode(ids[first:last]))
         return float(match[1]) if match else None
 
+    def tails() -> Iterator[list[int]]:
+        return (collapsed[-n:] for n in range(1, min(_TIMESTAMP_MAX_TOKENS, len(collapsed)) + 1))
+
     def opens_frame(position: int) -> bool:
         return position + 1 < len(ids) and ids[position] == start and ids[position + 1] == pad
 
@@ -207,18 +211,18 @@ def collapse_video_blocks(prompt_ids: Sequence[int], processor: Any) -> list[int
             collapsed.append(ids[position])
             position += 1
             continue
-        # The timestamp of the first frame has been copied already: the shortest tail that spells one.
-        stamp = next(
-            (n for n in range(1, min(_TIMESTAMP_MAX_TOKENS, len(collapsed)) + 1) if seconds(position - n, position)
-             is not None),
-            0,
-        )  # fmt: skip
-        if not stamp:
+        # The timestamp of the first frame has been copied already: the shortest tail that ends in one.
+        tail = next((tail for tail in tails() if _TIMESTAMP_AT_END.search(decode(tail))), None)
+        if tail is None:
             collapsed.append(ids[position])
             position += 1
             continue
-        time = seconds(position - stamp, position)
-        del collapsed[-stamp:]
+        text = decode(tail)
+        stamp = _TIMESTAMP_AT_END.search(text)
+        time = float(stamp[1])
+        del collapsed[-len(tail) :]
+        if stamp.start():  # the tokenizer joined the text before the video with the timestamp
+            collapsed += processor.tokenizer.encode(text[: stamp.start()], add_special_tokens=False)
         wrapped = bool(collapsed) and collapsed[-1] == start
         position = frame_end(position)
         while True:

@@ -1,0 +1,139 @@
+"""Registration: what `import verl` gets, what it refuses, and what it says when it cannot."""
+
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+from mllm4d_verl import verl_compat
+from mllm4d_verl.cpu_lane.environment import cpu_lane_environment
+
+
+def python(code, **env):
+    """Run `code` in a fresh interpreter and return (standard output, standard error)."""
+    variables = {k: v for k, v in os.environ.items() if k not in cpu_lane_environment() and not k.startswith("MLLM4D_")}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**variables, **env}, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout, run.stderr
+
+
+class TestVersion:
+    def test_tried_version_passes(self):
+        verl_compat.check_version("0.9.1")
+
+    @pytest.mark.parametrize("version", ["0.9.0", "0.9.2", "0.10.0", "1.0"])
+    def test_untried_version_is_refused_with_a_way_out(self, version, monkeypatch):
+        monkeypatch.delenv(verl_compat.ALLOW_UNTESTED, raising=False)
+        with pytest.raises(verl_compat.UntestedVersionError, match=rf"verl {version}.*0\.9\.1.*MLLM4D_ALLOW_UNTESTED"):
+            verl_compat.check_version(version)
+
+    def test_user_may_insist(self, monkeypatch):
+        monkeypatch.setenv(verl_compat.ALLOW_UNTESTED, "1")
+        verl_compat.check_version("99.0")
+
+
+class TestMovedTarget:
+    def test_says_what_is_gone(self):
+        adaptation = verl_compat.Adaptation("mends_f", "some.module", "Class.f", lambda stock: stock, lambda: True)
+        with pytest.raises(verl_compat.ChangedUpstreamError, match=r"some.module has no Class.f .* mends_f"):
+            adaptation._apply(types.ModuleType("some.module"))
+
+    def test_applies_once(self):
+        module = types.ModuleType("some.module")
+        module.f = lambda: "stock"
+        adaptation = verl_compat.Adaptation(
+            "mends_f", "some.module", "f", lambda stock: lambda: "mended " + stock(), lambda: True
+        )
+        adaptation._apply(module)
+        adaptation._apply(module)
+        assert module.f() == "mended stock"
+
+
+REGISTERED = """
+import verl, mllm4d_verl.plugin as plugin
+from verl.plugin.platform import PlatformRegistry, get_platform
+import os, sys
+print(plugin.failure, "cpu" in PlatformRegistry.registered_names(), os.environ.get("VERL_ENGINE_DEVICE"))
+print([m for m in ("vllm", "hydra", "mllm4d_verl.datasets", "mllm4d_verl.reward") if m in sys.modules])
+"""
+
+
+class TestRegistration:
+    def test_on_the_cpu_lane(self):
+        out, _ = python(REGISTERED, VERL_PLATFORM="cpu")
+        assert out.splitlines()[-2:] == ["None True cuda", "[]"]
+
+    def test_elsewhere_the_platform_and_the_environment_are_left_alone(self):
+        out, _ = python(REGISTERED, VERL_PLATFORM="")
+        assert out.splitlines()[-2:] == ["None False None", "[]"]
+
+    def test_what_the_user_set_stays(self):
+        out, _ = python(REGISTERED, VERL_PLATFORM="cpu", VERL_ENGINE_DEVICE="npu")
+        assert "None True npu" in out
+
+    def test_failure_is_loud_once_and_verl_survives(self):
+        code = """
+import mllm4d_verl.verl_compat as compat
+compat.TESTED_VERL_VERSIONS = ("0.0",)
+import subprocess, sys
+import verl, mllm4d_verl.plugin as plugin
+print(plugin.failure)
+"""
+        out, error = python(code, VERL_PLATFORM="")
+        assert error.count("mllm4d-verl is not active in verl: UntestedVersionError") == 1
+        assert "mllm4d doctor" in error
+        assert "verl 0.9.1 was not tried" in out
+        _, error = python(code, VERL_PLATFORM="", MLLM4D_PLUGIN_FAILURE_REPORTED="1")
+        assert "not active" not in error
+
+
+class TestSearchPath:
+    """`python -m verl.trainer.main_ppo reward=mllm4d_st` and the other names, with no other flag."""
+
+    @staticmethod
+    def compose(name, *overrides):
+        import verl  # noqa: F401 - loads the plugin
+        from hydra import compose, initialize_config_module
+
+        with initialize_config_module("verl.trainer.config", version_base=None):
+            return compose(name, list(overrides))
+
+    @pytest.mark.parametrize(
+        ("group", "preset"), [("mllm4d_st", "mllm4d_st"), ("mllm4d_official", "official"), ("mllm4d_paper", "paper")]
+    )
+    def test_reward_by_name(self, group, preset):
+        from verl.trainer.ppo.reward import get_custom_reward_fn
+
+        config = self.compose("ppo_trainer", f"reward={group}")
+        assert config.reward.reward_manager.name == "naive"  # verl's own defaults stay
+        score = get_custom_reward_fn(config)("any", "<answer>B</answer>", {"answer": "B"}, {})
+        from mllm4d_verl.reward import STReward
+
+        assert score == STReward(preset)("<answer>B</answer>", {"answer": "B"})
+
+    def test_data_by_name(self):
+        from verl.utils.dataset.rl_dataset import get_dataset_class
+
+        config = self.compose("ppo_trainer", "data=mllm4d")
+        assert get_dataset_class(config.data).__name__ == "MLLM4DDataset"
+        assert config.data.train_batch_size == 1024  # verl's own defaults stay
+
+    def test_grpo(self):
+        config = self.compose("mllm4d_grpo", "reward=mllm4d_paper", "data.num_frames=16")
+        assert config.algorithm.adv_estimator == "grpo"
+        assert config.reward.custom_reward_function.reward_kwargs.preset == "paper"
+        assert (config.data.prompt_template, config.data.num_frames) == ("st_cot", 16)
+
+    def test_sft(self):
+        config = self.compose("mllm4d_sft")
+        assert (config.data.prompt_template, config.data.custom_cls.name) == ("direct", "MLLM4DSFTDataset")
+        assert config.optim.lr == 2e-5
+
+    def test_rl_and_sft_read_rows_alike(self):
+        rl, sft = self.compose("mllm4d_grpo").data, self.compose("mllm4d_sft").data
+        for key in ("media_root", "num_frames", "min_pixels", "max_pixels", "tasks"):
+            assert rl[key] == sft[key]
