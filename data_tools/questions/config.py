@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InputError
 from ..schema import TASKS
+from .options import SPREADS
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class QuestionConfig:
             that the frame numbers in the question matter.
         val_fraction, test_fraction: shares of clips; the rest trains.
         balance_ratio: an answer of a task occurs at most this many times the second commonest and the mean answer.
-        min_option_gap: least difference between two numeric options, as a share of the true value.
+        option_spread: "even" numeric options lie about a fifth apart and hide the truth from a blind guess; "wide"
+            ones fill 25 to 175 percent of the truth, easier for a small model but also for a guess (options.py).
         cold_start: None for all train rows, or at most this many.
         cot_style: "full" for readers of 8B size, "compact" (under 90 words) for tiny ones.
         cot_decimals: decimals of coordinates in responses; released texts print four.
@@ -65,7 +67,7 @@ class QuestionConfig:
     val_fraction: float = 0.1
     test_fraction: float = 0.1
     balance_ratio: float = 1.25
-    min_option_gap: float = 0.15
+    option_spread: str = "even"
     cold_start: int | None = None
     cot_style: str = "full"
     cot_decimals: int = 4
@@ -84,9 +86,10 @@ class QuestionConfig:
             raise InputError("val and test leave no clips for training", field="val_fraction")
         if self.cot_style not in ("full", "compact"):
             raise InputError(f"unknown style {self.cot_style!r}", field="cot_style", remedy="Known: full, compact")
-        if not 0 < self.min_option_gap <= 0.2:
-            # three distractors on one side share 0.25..0.85 or 1.15..1.75 of the truth
-            raise InputError(f"must lie in (0, 0.2], got {self.min_option_gap}", field="min_option_gap")
+        if self.option_spread not in SPREADS:
+            raise InputError(
+                f"unknown spread {self.option_spread!r}", field="option_spread", remedy=f"Known: {', '.join(SPREADS)}"
+            )
         for name in ("max_per_clip", "max_per_clip_task"):
             if getattr(self, name) < 1:
                 raise InputError(f"must be at least 1, got {getattr(self, name)}", field=name)

@@ -20,8 +20,8 @@ from ..schema import SPLITS, Clip4D, QARow, find_clip_index, iter_clips, read_cl
 from .applicability import CAMERA_TASKS, DISTANCE_TASKS, UNIT, solve
 from .config import QuestionConfig
 from .cues import find_cues
-from .options import NUM_OPTIONS, direction_options, numeric_options, place_truth
-from .selection import Candidate, balanced_slots, select, split_clips, thin_clip
+from .options import NUM_OPTIONS, NumericOptions, direction_options, place_truth
+from .selection import Candidate, balanced_letters, select, split_clips, thin_clip
 from .solvers import DISTANCE_CHANGES, LATERAL_CHANGES
 from .st_cot import write_st_cot
 from .templates import ask
@@ -87,8 +87,12 @@ def build_with_report(clips: Iterable[Clip4D], config: QuestionConfig) -> tuple[
         rng = np.random.default_rng([config.seed, 2, number])
         pool = [c for clip_id in sorted(candidates) if splits[clip_id] == split for c in candidates[clip_id]]
         chosen = select(pool, config, rng)
-        slots = balanced_slots(chosen, _option_count, rng)
-        split_rows = [_phrase(candidate, split, slots[candidate.id], config) for candidate in chosen]
+        letters = balanced_letters(chosen, _option_count, rng)
+        numbers = _number_makers(chosen, config, rng)
+        split_rows = [
+            _phrase(candidate, split, letters[candidate.id], numbers.get(_prior_key(candidate)), config)
+            for candidate in chosen
+        ]
         rows += [split_rows[position] for position in rng.permutation(len(split_rows))]
     if not any(row.split == "train" for row in rows):
         reasons = sum(skipped.values(), Counter()).most_common(3)
@@ -258,16 +262,33 @@ def _option_count(task: str) -> int:
     return len(_CHANGES[task]) if task in _CHANGES else NUM_OPTIONS
 
 
-def _phrase(candidate: Candidate, split: str, slot: tuple[str, int], config: QuestionConfig) -> QARow:
-    letter, num_below = slot
+def _prior_key(candidate: Candidate) -> tuple[str, bool]:
+    """What a blind guess about a distance could go by: the task, and whether the whole clip is asked about."""
+    return candidate.task, candidate.whole
+
+
+def _number_makers(
+    chosen: list[Candidate], config: QuestionConfig, rng: np.random.Generator
+) -> dict[tuple[str, bool], NumericOptions]:
+    values: dict[tuple[str, bool], list[float]] = defaultdict(list)
+    for candidate in chosen:
+        if candidate.task in DISTANCE_TASKS:
+            values[_prior_key(candidate)].append(candidate.solution.measure)
+    return {
+        key: NumericOptions(float(np.median(members)), config.option_spread, rng) for key, members in values.items()
+    }
+
+
+def _phrase(
+    candidate: Candidate, split: str, letter: str, numbers: NumericOptions | None, config: QuestionConfig
+) -> QARow:
     solution = candidate.solution
     rng = np.random.default_rng([config.seed, 3, *candidate.id.encode()])
     question, says_unit = ask(
         candidate.task, candidate.start, candidate.end, config.num_frames, candidate.object_description, rng
     )
-    is_distance = candidate.task in DISTANCE_TASKS
-    if is_distance:
-        options = numeric_options(solution.measure, num_below, config.min_option_gap, rng)
+    if numbers is not None:
+        options = numbers.draw(solution.measure)
         options = options if says_unit else [f"{number} {UNIT}" for number in options]
     elif candidate.task == "camera_relative_direction":
         options = direction_options(str(solution.label), rng)
@@ -293,8 +314,8 @@ def _phrase(candidate: Candidate, split: str, slot: tuple[str, int], config: Que
         options=place_truth(options, letter, rng),
         answer=letter,
         answer_text=options[0],
-        value=round(solution.measure, 6) if is_distance else None,
-        unit=UNIT if is_distance else None,
+        value=round(solution.measure, 6) if numbers is not None else None,
+        unit=UNIT if numbers is not None else None,
         camera_center=solution.camera_center,
         object_center=solution.object_center,
         object_description=candidate.object_description,

@@ -1,4 +1,4 @@
-"""Which of the possible questions are asked: splits by clip, caps per clip, balance of answers, letters and ranks."""
+"""Which of the possible questions are asked: splits by clip, caps per clip, balance of answers and letters."""
 
 from __future__ import annotations
 
@@ -157,15 +157,11 @@ def _trim_common_answers(chosen: list[Candidate], balance_ratio: float) -> list[
     return kept
 
 
-def balanced_slots(
+def balanced_letters(
     chosen: Sequence[Candidate], option_count: Callable[[str], int], rng: np.random.Generator
-) -> dict[str, tuple[str, int]]:
-    """(letter of the truth, number of smaller distractors) for every candidate id.
-
-    Letters are equally frequent within a task, and within each of its answers, to one; so are the ranks of the truth
-    among numeric options within each letter.
-    """
-    slots: dict[str, tuple[str, int]] = {}
+) -> dict[str, str]:
+    """The letter of the truth by candidate id: equally frequent, to one, within a task and each of its answers."""
+    letters: dict[str, str] = {}
     by_task: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in chosen:
         by_task[candidate.task].append(candidate)
@@ -175,5 +171,5 @@ def balanced_slots(
         mixed = sorted((members[position] for position in order), key=lambda c: str(c.solution.label))
         first = int(rng.integers(count))
         for position, candidate in enumerate(mixed):
-            slots[candidate.id] = (LETTERS[(position + first) % count], (position // count) % count)
-    return slots
+            letters[candidate.id] = LETTERS[(position + first) % count]
+    return letters

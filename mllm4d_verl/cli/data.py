@@ -35,6 +35,13 @@ class Format(str, Enum):
     sft = "sft"
 
 
+class Spread(str, Enum):
+    """How numeric options lie around the truth."""
+
+    even = "even"
+    wide = "wide"
+
+
 class CotStyle(str, Enum):
     """Length of rule-based responses."""
 
@@ -90,6 +97,9 @@ def questions(
     max_per_clip: Annotated[int, typer.Option(help="Questions per clip.")] = 14,
     max_per_clip_task: Annotated[int, typer.Option(help="Questions per clip and task.")] = 2,
     whole_clip_share: Annotated[float, typer.Option(help="Share of questions from first to last frame.")] = 0.6,
+    option_spread: Annotated[
+        Spread, typer.Option(help="Numeric options: even hides the truth, wide is easier but can be guessed.")
+    ] = Spread.even,
     val_fraction: Annotated[float, typer.Option(help="Share of clips for validation.")] = 0.1,
     test_fraction: Annotated[float, typer.Option(help="Share of clips for testing.")] = 0.1,
     cold_start: Annotated[int | None, typer.Option(help="Train rows that get a response.", show_default="all")] = None,
@@ -111,6 +121,7 @@ def questions(
         max_per_clip=max_per_clip,
         max_per_clip_task=max_per_clip_task,
         whole_clip_share=whole_clip_share,
+        option_spread=option_spread.value,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         cold_start=cold_start,

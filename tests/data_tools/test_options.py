@@ -7,29 +7,64 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mllm4d_verl.data_tools.questions.options import direction_options, numeric_options, place_truth
+from mllm4d_verl.data_tools.questions.options import (
+    SPREADS,
+    NumericOptions,
+    direction_options,
+    draw_numbers,
+    place_truth,
+)
 from mllm4d_verl.data_tools.questions.solvers import DIRECTIONS
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     value=st.floats(0.01, 500),
-    num_below=st.integers(0, 3),
-    min_gap=st.floats(0.01, 0.2),
+    rank=st.integers(0, 3),
+    spread=st.sampled_from(SPREADS),
     seed=st.integers(0, 10**6),
 )
-def test_numbers_lie_in_range_and_stay_apart_as_printed(value, num_below, min_gap, seed):
-    options = numeric_options(value, num_below, min_gap, np.random.default_rng(seed))
+def test_numbers_lie_in_range_and_stay_apart_as_printed(value, rank, spread, seed):
+    options = draw_numbers(value, rank, spread, np.random.default_rng(seed))
     decimals = len(options[0].split(".")[1])
     assert len(options) == 4
     assert options[0] == f"{value:.{decimals}f}"
     numbers = [float(option) for option in options]
     assert all(0.25 * value <= number <= 1.75 * value for number in numbers[1:])
-    gaps = np.diff(sorted(numbers))
-    unit = 10.0**-decimals
-    assert gaps.min() >= 2 * unit - 1e-9
-    assert gaps.min() >= min_gap * value - unit - 1e-9  # to printed precision
-    assert sum(number < numbers[0] for number in numbers) == num_below
+    assert np.diff(sorted(numbers)).min() >= 2 * 10.0**-decimals - 1e-9
+    assert sum(number < numbers[0] for number in numbers) == rank
+
+
+def test_even_options_could_each_be_the_truth():
+    rng = np.random.default_rng(0)
+    for rank in range(4):
+        for value in rng.uniform(0.1, 10, 50):
+            numbers = np.array([float(option) for option in draw_numbers(value, rank, "even", rng)])
+            assert numbers.max() <= 1.8 * numbers.min()  # 1.75 before rounding
+
+
+def _blind_accuracy(spread, seed=0):
+    """A guess from the options alone: the rank that was right for the most alike sets of a training half."""
+    rng = np.random.default_rng(seed)
+    values = rng.lognormal(1.0, 0.4, 800)
+    maker = NumericOptions(float(np.median(values)), spread, rng)
+    sets = [[float(option) for option in maker.draw(value)] for value in values]
+    logs = np.log(np.sort(sets, axis=1))
+    truth = np.array([sorted(numbers).index(numbers[0]) for numbers in sets])
+    right = 0
+    for position in range(400, 800):
+        nearest = np.argsort(np.abs(logs[:400] - logs[position]).sum(axis=1))[:15]
+        right += np.bincount(truth[nearest], minlength=4).argmax() == truth[position]
+    typical = np.argmin(np.abs(np.log(sets) - np.log(np.median(values))), axis=1)
+    return right / 400, np.mean(typical == 0)
+
+
+def test_even_options_cannot_be_guessed_without_the_video():
+    by_shape, by_typicality = _blind_accuracy("even")
+    assert by_shape < 0.34
+    assert by_typicality < 0.34
+    # what the even spread is for: the published range, taken whole, gives the truth away by the set's shape
+    assert _blind_accuracy("wide")[0] > 0.5
 
 
 @pytest.mark.parametrize("truth", DIRECTIONS)

@@ -157,7 +157,7 @@ def test_noun_phrase():
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "val_fraction"),
         ({"cot_style": "poem"}, "cot_style"),
         ({"cot_decimals": 9}, "cot_decimals"),
-        ({"min_option_gap": 0.5}, "min_option_gap"),
+        ({"option_spread": "narrow"}, "option_spread"),
         ({"max_per_clip": 0}, "max_per_clip"),
     ],
 )
