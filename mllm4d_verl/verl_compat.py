@@ -243,6 +243,10 @@ def _is_qwen3_vl(processor: Any) -> bool:
     return "Qwen3VL" in type(processor).__name__
 
 
+def _is_qwen2_5_vl(processor: Any) -> bool:
+    return "Qwen2_5_VL" in type(processor).__name__
+
+
 @adapts("verl.workers.rollout.utils", "qwen2_5_vl_dedup_image_tokens")
 def send_vllm_unexpanded_videos(stock: Callable) -> Callable:
     """The rollout of a Qwen3-VL video sees another prompt than the actor, silently.
@@ -415,19 +419,20 @@ def _stock_drops_fractions_of_seconds(stock: Callable) -> bool:
     return positions[0, 0].tolist() != [0, 1, 2, 3, 4]
 
 
-@adapts("transformers.models.qwen2_5_vl.processing_qwen2_5_vl", "Qwen2_5_VLProcessor.__init__")
-def tell_agent_loop_second_per_grid(stock: Callable) -> Callable:
+@adapts("verl.experimental.agent_loop.agent_loop", "AgentLoopWorker._compute_position_ids")
+def pass_second_per_grid(stock: Callable) -> Callable:
     """verl's agent loop computes Qwen2.5-VL positions without the time between frames, as if it were one second.
 
     It asks the processor for more arguments of `get_rope_index` (`get_rope_index_kwargs`), but transformers' processor
     has no such method. Here it gets one.
     """
 
-    def __init__(self, *args, **kwargs):  # noqa: N807
-        stock(self, *args, **kwargs)
-        self.get_rope_index_kwargs = second_per_grid_of
+    def _compute_position_ids(self, input_ids, attention_mask, multi_modal_inputs, *args, **kwargs):
+        if _is_qwen2_5_vl(self.processor) and not hasattr(self.processor, "get_rope_index_kwargs"):
+            self.processor.get_rope_index_kwargs = second_per_grid_of
+        return stock(self, input_ids, attention_mask, multi_modal_inputs, *args, **kwargs)
 
-    return __init__
+    return _compute_position_ids
 
 
 def second_per_grid_of(multi_modal_inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -435,13 +440,13 @@ def second_per_grid_of(multi_modal_inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {"second_per_grid_ts": multi_modal_inputs.get("second_per_grid_ts")}
 
 
-@proves(tell_agent_loop_second_per_grid)
-def _agent_loop_does_not_pass_it(stock: Callable) -> bool:
+@proves(pass_second_per_grid)
+def _stock_does_not_pass_it(stock: Callable) -> bool:
     from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
-    from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
 
-    passes = "second_per_grid_ts" in inspect.getsource(AgentLoopWorker._compute_position_ids)
-    return not passes and not hasattr(Qwen2_5_VLProcessor, "get_rope_index_kwargs")
+    return "second_per_grid_ts" not in inspect.getsource(stock) and not hasattr(
+        Qwen2_5_VLProcessor, "get_rope_index_kwargs"
+    )
 
 
 @adapts("vllm.model_executor.models.qwen2_5_vl", "Qwen2_5_VLProcessingInfo.get_data_parser")
@@ -546,7 +551,7 @@ def use_the_models_own_rope_index(stock: Callable) -> Callable:
             from verl.models.transformers import qwen3_vl
 
             return qwen3_vl.get_rope_index(processor, input_ids, image_grid_thw, video_grid_thw, **kwargs)
-        if not hasattr(processor, "get_rope_index_kwargs"):  # Qwen2-VL
+        if not _is_qwen2_5_vl(processor):
             return stock(processor, input_ids, image_grid_thw, video_grid_thw, second_per_grid_ts, **kwargs)
         import torch
 

@@ -1,5 +1,7 @@
 """Position ids: Qwen2.5-VL's follow the time between frames, and batches of equal lengths survive."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -82,8 +84,20 @@ def test_processor_of_verl_has_them(qwen2_5_processor):
 
 
 def test_agent_loop_learns_the_time_between_frames(qwen2_5_processor):
-    seconds = torch.tensor([0.25])
-    assert qwen2_5_processor.get_rope_index_kwargs({"second_per_grid_ts": seconds}) == {"second_per_grid_ts": seconds}
+    """Through verl's own method: half a second between frame pairs is one position of two a second."""
+    from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+
+    worker = SimpleNamespace(processor=qwen2_5_processor)
+    ids = torch.full((1, 5), 7)
+    ids[0, 1:4] = qwen2_5_processor.video_token_id
+    inputs = {
+        "video_grid_thw": torch.tensor([[3, 2, 2]]),
+        "second_per_grid_ts": torch.tensor([0.5]),
+        "mm_token_type_ids": ids,
+    }
+    positions = AgentLoopWorker._compute_position_ids(worker, ids, torch.ones_like(ids), inputs)
+    assert positions.shape == (1, 4, 5)
+    assert positions[0, 1].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_sft_of_qwen3_vl_with_several_frames(qwen3_processor):
