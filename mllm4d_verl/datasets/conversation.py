@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from mllm4d_verl.data_tools.errors import InputError
 LoadMedia = Callable[[list[dict]], tuple]
 
 _NOT_FOR_THE_MODEL = ("input_ids", "attention_mask", "mm_token_type_ids")
+_VIDEO_BLOCK = "<|vision_start|><|video_pad|><|vision_end|>"  # what Qwen's chat templates write for a video
 
 
 class Encoded(NamedTuple):
@@ -24,12 +27,22 @@ class Encoded(NamedTuple):
     input_ids, loss_mask: (L,) int64; the mask is 1 on what the assistant says and on the token that ends its turn.
     position_ids: (4, L) int64: text, time, height, width.
     multi_modal_inputs: pixel_values_videos, video_grid_thw, ..., as the model's forward takes them.
+    head: the start of the prompt that this conversation shares with others, if it was asked for.
     """
 
     input_ids: torch.Tensor
     loss_mask: torch.Tensor
     position_ids: torch.Tensor
     multi_modal_inputs: dict[str, torch.Tensor]
+    head: PromptHead | None = None
+
+
+@dataclass(eq=False)
+class PromptHead:
+    """A prompt up to the end of its video: the same for all questions about a clip, and most of the work."""
+
+    input_ids: torch.Tensor
+    media: dict[str, torch.Tensor]
 
 
 class _Segment(NamedTuple):
@@ -45,6 +58,7 @@ def encode_conversation(
     *,
     apply_chat_template_kwargs: Mapping[str, Any] | None = None,
     mm_processor_kwargs: Mapping[str, Any] | None = None,
+    heads: MutableMapping[Any, PromptHead] | None = None,
 ) -> Encoded:
     """Tokenise a conversation piece by piece: prompt, reply, prompt, reply, ...
 
@@ -57,6 +71,7 @@ def encode_conversation(
         messages: turns whose content is text or a list of parts; at least one of the assistant, not the first.
         load_media: decodes the media of some turns.
         apply_chat_template_kwargs, mm_processor_kwargs: from verl's data config.
+        heads: prompt heads to look up and to add to; None processes every video anew.
 
     Raises:
         InputError: no assistant turn, a chat template that renders replies in another way than it prompts for them,
@@ -66,32 +81,27 @@ def encode_conversation(
     ids: list[torch.Tensor] = []
     mask: list[torch.Tensor] = []
     media: dict[str, list[torch.Tensor]] = {}
+    head = None
     for segment in segments:
         if segment.trained:
             tokens = _reply_tokens(processor, segment.text)
             trained = _up_to_last(tokens, processor.tokenizer.eos_token_id)
         else:
-            images, videos, audios = load_media(segment.messages)
-            inputs = build_multimodal_processor_inputs(
-                processor,
-                text=[segment.text],
-                images=images,
-                videos=videos,
-                audio=audios,
-                mm_processor_kwargs=mm_processor_kwargs,
-            ).convert_to_tensors("pt")
-            tokens = inputs["input_ids"][0]
+            head = _prompt_head(processor, segment, load_media, mm_processor_kwargs, heads) if not ids else None
+            if head is not None:
+                tail = _text_tokens(processor, segment.text.partition(_VIDEO_BLOCK)[2])
+                tokens, inputs = torch.cat([head.input_ids, tail]), head.media
+            else:
+                tokens, inputs = _prompt_tokens(processor, segment, load_media, mm_processor_kwargs)
             trained = torch.zeros_like(tokens)
             for name, value in inputs.items():
-                if name not in _NOT_FOR_THE_MODEL:
-                    media.setdefault(name, []).append(value)
+                media.setdefault(name, []).append(value)
         ids.append(tokens)
         mask.append(trained)
     input_ids = torch.cat(ids)
-    multi_modal_inputs = {name: torch.cat(values) for name, values in media.items()}
-    return Encoded(
-        input_ids, torch.cat(mask), rollout_position_ids(processor, input_ids, multi_modal_inputs), multi_modal_inputs
-    )
+    multi_modal_inputs = {name: parts[0] if len(parts) == 1 else torch.cat(parts) for name, parts in media.items()}
+    positions = rollout_position_ids(processor, input_ids, multi_modal_inputs)
+    return Encoded(input_ids, torch.cat(mask), positions, multi_modal_inputs, head)
 
 
 def rollout_position_ids(
@@ -144,12 +154,60 @@ def _split(processor: Any, messages: list[dict], template_kwargs: dict[str, Any]
     return segments
 
 
+def _prompt_tokens(
+    processor: Any, segment: _Segment, load_media: LoadMedia, mm_processor_kwargs: Mapping[str, Any] | None
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Tokens (L,) and media tensors of a prompt, by the call of verl's rollout."""
+    images, videos, audios = load_media(segment.messages)
+    inputs = build_multimodal_processor_inputs(
+        processor,
+        text=[segment.text],
+        images=images,
+        videos=videos,
+        audio=audios,
+        mm_processor_kwargs=mm_processor_kwargs,
+    ).convert_to_tensors("pt")
+    media = {name: value for name, value in inputs.items() if name not in _NOT_FOR_THE_MODEL}
+    return inputs["input_ids"][0], media
+
+
+def _prompt_head(
+    processor: Any,
+    segment: _Segment,
+    load_media: LoadMedia,
+    mm_processor_kwargs: Mapping[str, Any] | None,
+    heads: MutableMapping[Any, PromptHead] | None,
+) -> PromptHead | None:
+    """The head of a prompt, from `heads` or put there; None where none is wanted or the prompt is not of that form.
+
+    What follows the video begins behind a special token, so that it tokenises the same by itself.
+    """
+    before, block, after = segment.text.partition(_VIDEO_BLOCK)
+    parts = [part for turn in segment.messages if isinstance(turn["content"], list) for part in turn["content"]]
+    media = [part for part in parts if part.get("type") != "text"]
+    if heads is None or not block or _VIDEO_BLOCK in after or len(media) != 1:
+        return None
+    key = before, json.dumps(media, sort_keys=True, default=str)
+    head = heads.get(key)
+    if head is None:
+        tokens, inputs = _prompt_tokens(processor, segment, load_media, mm_processor_kwargs)
+        tail = _text_tokens(processor, after)
+        if not torch.equal(tokens[len(tokens) - len(tail) :], tail):
+            return None
+        head = heads[key] = PromptHead(tokens[: len(tokens) - len(tail)], inputs)
+    return head
+
+
+def _text_tokens(processor: Any, text: str) -> torch.Tensor:
+    return torch.tensor(processor.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
+
+
 def _reply_tokens(processor: Any, text: str) -> torch.Tensor:
-    tokens = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    tokens = _text_tokens(processor, text)
     for kind in ("image", "video"):
         if get_processor_token_id(processor, kind) in tokens:
             raise InputError(f"the reply holds the {kind} token of the model", field="response", remedy="Remove it")
-    return torch.tensor(tokens, dtype=torch.long)
+    return tokens
 
 
 def _up_to_last(tokens: torch.Tensor, end_of_turn: int | None) -> torch.Tensor:

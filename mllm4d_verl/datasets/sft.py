@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import pyarrow.parquet as pq
 from torch.utils.data import Dataset
@@ -13,7 +14,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.fs import copy_to_local
 
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.datasets.conversation import Encoded, encode_conversation
+from mllm4d_verl.datasets.conversation import Encoded, PromptHead, encode_conversation
 from mllm4d_verl.datasets.options import PromptOptions
 from mllm4d_verl.datasets.reader import FileKind, SourceRow, as_file_list, at, choose_rows, file_kind, read_rows
 from mllm4d_verl.datasets.rl import MLLM4DDataset
@@ -39,9 +40,9 @@ class MLLM4DSFTDataset(Dataset):
         parquet_files: one file or several, of one kind.
         tokenizer: unused; the processor's tokenizer counts.
         config: verl's `data` config: the keys of `PromptOptions`, max_length, truncation (`error`, or `right` to cut
-            replies), frame_cache_mb, and `cache_rows`: how many encoded rows to keep in memory (0; a row of 8 frames
-            at 96x96 takes 0.9 MB, of 32 frames at 224x224 19 MB). With worker processes each keeps its own, for one
-            epoch; set data.num_workers=0 with it.
+            replies), frame_cache_mb, and `cache_rows`: how many encoded rows to keep in memory (0). Rows about the same
+            clip share its pixels: 0.9 MB for 8 frames of 96x96, 19 MB for 32 of 224x224. With worker processes each
+            keeps its own, for one epoch; set data.num_workers=0 with it.
         processor: of the model.
         max_samples: at most so many rows; -1 takes all.
 
@@ -71,7 +72,9 @@ class MLLM4DSFTDataset(Dataset):
         self.max_length = config.get("max_length", 1024)
         self.truncation = config.get("truncation", "error")
         self.cache_rows = int(config.get("cache_rows") or 0)
-        self._cache: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        self._cache: OrderedDict[int, Encoded] = OrderedDict()
+        # Lives as long as a cached row that shares it, so that cache_rows bounds both.
+        self._heads: WeakValueDictionary[Any, PromptHead] = WeakValueDictionary()
         if config.get("pad_mode", DatasetPadMode.NO_PADDING) != DatasetPadMode.NO_PADDING:
             raise InputError("videos need data.pad_mode no_padding", field="data.pad_mode")
         if self.truncation not in ("error", "right"):
@@ -96,21 +99,22 @@ class MLLM4DSFTDataset(Dataset):
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """For SFTTensorCollator: `input_ids` (L,), `position_ids` (4, L), `loss_mask` (L,), `multi_modal_inputs`."""
-        if item in self._cache:
-            self._cache.move_to_end(item)
-            return dict(self._cache[item])
-        encoded = self._encode(self.rows[item])
-        tensors = {name: value for name, value in encoded._asdict().items() if name != "multi_modal_inputs"}
-        if encoded.multi_modal_inputs:
-            tensors["multi_modal_inputs"] = encoded.multi_modal_inputs
+        encoded = self._cache.pop(item, None) or self._encode(self.rows[item])
         if self.cache_rows > 0:
-            self._cache[item] = tensors
+            self._cache[item] = encoded
             if len(self._cache) > self.cache_rows:
                 self._cache.popitem(last=False)
-        return dict(tensors)
+        sample: dict[str, Any] = {
+            "input_ids": encoded.input_ids,
+            "position_ids": encoded.position_ids,
+            "loss_mask": encoded.loss_mask,
+        }
+        if encoded.multi_modal_inputs:
+            sample["multi_modal_inputs"] = dict(encoded.multi_modal_inputs)
+        return sample
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": OrderedDict()}
+        return {**self.__dict__, "_cache": OrderedDict(), "_heads": WeakValueDictionary()}
 
     def conversation(self, item: int) -> list[dict[str, Any]]:
         """Turns of a row, media as parts, ready for a processor's chat template."""
@@ -135,6 +139,7 @@ class MLLM4DSFTDataset(Dataset):
                 lambda turns: MLLM4DDataset._process_multi_modal_info(turns, patch_size, self.config),
                 apply_chat_template_kwargs=self.config.get("apply_chat_template_kwargs"),
                 mm_processor_kwargs=self.config.get("mm_processor_kwargs"),
+                heads=self._heads if self.cache_rows > 0 else None,
             )
             return self._within_max_length(encoded)
         except InputError as error:
@@ -152,11 +157,10 @@ class MLLM4DSFTDataset(Dataset):
                 field="data.max_length",
                 remedy="Raise it, lower data.max_pixels, or set data.truncation=right to cut long replies",
             )
-        return Encoded(
-            encoded.input_ids[: self.max_length],
-            kept,
-            encoded.position_ids[:, : self.max_length],
-            encoded.multi_modal_inputs,
+        return encoded._replace(
+            input_ids=encoded.input_ids[: self.max_length],
+            loss_mask=kept,
+            position_ids=encoded.position_ids[:, : self.max_length],
         )
 
     def _read(self, files: list[str]) -> list[SourceRow] | list[_VerlRow]:

@@ -168,10 +168,25 @@ class TestInTheTrainer:
             got, want = cached[item], plain[item]
             for name in ("input_ids", "loss_mask", "position_ids"):
                 assert torch.equal(got[name], want[name])
-            got.clear()  # belongs to the caller
+            for name, value in want["multi_modal_inputs"].items():
+                assert torch.equal(got["multi_modal_inputs"][name], value)
+            got["multi_modal_inputs"].clear()  # belongs to the caller
         assert list(cached._cache) == [3, 0]
         assert cached[3]["input_ids"] is cached[3]["input_ids"]
         assert not cached.__getstate__()["_cache"]
+
+    def test_cached_rows_of_a_clip_share_its_pixels(self, build, complete_file):
+        dataset = build(complete_file, cache_rows=3)
+        pixels = [dataset[item]["multi_modal_inputs"]["pixel_values_videos"] for item in range(4)]
+        assert pixels[0] is pixels[2]
+        assert pixels[1] is pixels[3]
+        assert len(dataset._heads) == 2
+        del pixels
+        for item in (0, 2, 0):
+            dataset[item]
+        assert {row % 2 for row in dataset._cache} == {0, 1}
+        dataset._cache.popitem(last=False)
+        assert len(dataset._heads) == 1  # the last row about clip_1 is gone
 
     def test_worker_processes(self, build, complete_file):
         from torchdata.stateful_dataloader import StatefulDataLoader
