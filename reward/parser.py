@@ -39,6 +39,9 @@ _UNIT = re.compile(r"(?:meters?|metres?|m)\b")
 _NULL = re.compile("(?:" + "|".join(re.escape(word) for word in NULL_WORDS) + r")(?![a-z0-9])")
 # "[1, 2, 3] or null" and "[1, 2, 3] / [4, 5, 6]" commit to nothing.
 _HEDGE = re.compile(r"[ \t]{0,4}(?:or\b|/|\|)[ \t]{0,4}(?:null|none|[\[(])")
+# The canonical list, in one go; whatever else a list may look like is read piece by piece.
+_PLAIN = r"(-?[0-9]{1,15}(?:\.[0-9]{1,15})?)"
+_PLAIN_LIST = re.compile(rf"\[{_PLAIN}, ?{_PLAIN}, ?{_PLAIN}\](?!{_HEDGE.pattern})")
 _ASCII_MINUS = str.maketrans(dict.fromkeys(MINUS_SIGNS, "-"))
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _CLOSING = {"[": "]", "(": ")"}
@@ -193,6 +196,10 @@ def _end_of_clip(words: str) -> str | None:
 
 def _read_center(text: str, start: int) -> tuple[Center, str, int]:
     """Read `[x, y, z]` or null at `start`. Returns (center, reason it is malformed or "", end of what was read)."""
+    plain = _PLAIN_LIST.match(text, start)
+    if plain:
+        x, y, z = plain.groups()
+        return Vector((float(x), float(y), float(z)), plain.span()), "", plain.end()
     position = _skip_space(text, start)
     null = _NULL.match(text, position)
     if null:

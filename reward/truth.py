@@ -115,9 +115,9 @@ def _answer_problems(truth: Mapping[str, Any]) -> list[TruthProblem]:
             TruthProblem("answer", f"is {truth.get('answer')!r}", "Give the letter of the right option, such as 'B'")
         ]
     raw_options = truth.get("options")
-    if raw_options is None:
-        return []
     options = _items(raw_options)
+    if raw_options is None or options == []:  # imported rows may not list theirs
+        return []
     if options is None or len(options) < 2 or not all(_text(option) for option in options):
         return [TruthProblem("options", f"is {raw_options!r:.80}", "Give at least two non-empty texts")]
     texts = tuple(strip_letter(_text(option) or "") for option in options)
@@ -168,7 +168,7 @@ def _point(value: Any) -> Point | None:
     numbers = _items(value)
     if numbers is None or len(numbers) != 3:
         return None
-    if any(isinstance(number, bool) or not isinstance(number, Real) for number in numbers):
+    if any(type(number) is not float and not _is_number(number) for number in numbers):
         return None
     try:
         x, y, z = (float(number) for number in numbers)
@@ -176,6 +176,10 @@ def _point(value: Any) -> Point | None:
         return None
     usable = all(math.isfinite(number) and abs(number) <= MAX_COORDINATE_M for number in (x, y, z))
     return (x, y, z) if usable else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _items(value: Any) -> list[Any] | None:
@@ -193,6 +197,6 @@ def _text(value: Any) -> str | None:
     """Text of an option or answer. Numbers become text: VLM4D has 232 items with integer choices and answers."""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if _is_number(value):
         return str(value)
     return None

@@ -73,6 +73,7 @@ class TestValidation:
     def test_a_sound_truth_passes(self):
         validate_truth(truth(options=["closer", "farther"], answer_text="farther"))
         validate_truth(truth(camera_center=None, object_center=[None, OBJECT[1]]))
+        validate_truth({"answer": "B", "options": [], "answer_text": ""})
 
     @pytest.mark.parametrize(
         ("changes", "field", "words"),
