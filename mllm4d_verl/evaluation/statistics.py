@@ -25,8 +25,8 @@ _RESAMPLES_AT_A_TIME = 500
 class Interval:
     """An estimate with its confidence interval.
 
-    `low` and `high` are None where the data cannot give one: a single cluster, or values that are all alike, for which a
-    bootstrap would claim certainty. `estimate` is None without data.
+    `low` and `high` are None where the data cannot give one: a single cluster, or values that are all alike, for which
+    a bootstrap would claim certainty. `estimate` is None without data.
     `method` is "cluster bootstrap", "wilson" or "none".
     """
 

@@ -1,0 +1,111 @@
+"""Figures and tables over responses with known shares."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.evaluation.comparison import compare_records
+from mllm4d_verl.evaluation.report import print_comparison, print_summary
+from mllm4d_verl.evaluation.scoring import score_records
+from mllm4d_verl.evaluation.summary import summarise
+
+
+def printed(show, *arguments) -> str:
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    show(*arguments, console)
+    return console.export_text()
+
+
+class TestSummary:
+    def test_counts_shares_and_chance(self, many_records):
+        summary = summarise(score_records(many_records(1.0)))
+        distance, change = summary.tasks
+        assert (distance.task, distance.questions, distance.clips) == ("camera_absolute_distance", 60, 40)
+        assert distance.chance == pytest.approx(0.25)
+        assert change.chance == pytest.approx(1 / 3)
+        assert distance.invalid == 12  # every tenth of 120 is even
+        assert distance.accuracy.estimate == pytest.approx(48 / 60)
+        assert distance.accuracy_of_valid == 1.0
+        assert change.accuracy.estimate == 1.0
+        assert summary.overall.accuracy.estimate == pytest.approx(108 / 120)
+        assert summary.mean_of_tasks.estimate == pytest.approx((48 / 60 + 1) / 2)
+
+    def test_intervals_hold_the_estimate(self, many_records):
+        summary = summarise(score_records(many_records(0.5)))
+        for task in [*summary.tasks, summary.overall]:
+            assert task.accuracy.low < task.accuracy.estimate < task.accuracy.high
+            assert task.reward.low < task.reward.estimate < task.reward.high
+            assert task.accuracy.method == "cluster bootstrap"
+
+    def test_centre_errors_and_coverage(self, many_records):
+        summary = summarise(score_records(many_records(1.0)))
+        camera = summary.camera_center
+        assert (camera.due, camera.stated, camera.coverage) == (60, 48, pytest.approx(0.8))
+        assert camera.mean_m == pytest.approx(0.25)  # 0 at the start, 0.5 m at the end
+        assert camera.median_m == pytest.approx(0.25)
+        assert summary.object_center.due == 0
+        assert summary.object_center.coverage is None
+
+    def test_truncated_responses_are_counted(self, make_record):
+        cut = make_record(0, "B")
+        cut.finish_reason = "length"
+        assert summarise(score_records([cut, make_record(1, "B")])).truncated == 1
+
+    def test_is_plain_data(self, many_records):
+        json.dumps(summarise(score_records(many_records(0.5))).to_dict(), allow_nan=False)
+
+    def test_unlisted_options_have_no_chance_level(self, make_record):
+        assert summarise(score_records([make_record(0, "B", options=None)])).overall.chance is None
+
+    def test_table_says_what_it_shows(self, many_records):
+        text = printed(lambda console: print_summary(summarise(score_records(many_records(0.5))), console, "title"))
+        for words in (
+            "camera absolute distance",
+            "mean of tasks",
+            "33.3",
+            "counts an invalid response",
+            "resample whole clips",
+            "median 0.250 m",
+        ):
+            assert words in text
+
+    def test_wilson_intervals_are_marked(self, make_record):
+        text = printed(lambda console: print_summary(summarise(score_records([make_record(0, "B")])), console))
+        assert "20.7 to 100.0 w" in text
+
+
+class TestComparison:
+    def test_finds_a_real_difference(self, many_records):
+        comparison = compare_records(many_records(0.2), many_records(0.9))
+        overall = comparison.overall
+        assert overall.accuracy.estimate == pytest.approx(overall.accuracy_b - overall.accuracy_a)
+        assert overall.accuracy.low > 0.3
+        assert overall.only_b > overall.only_a
+        assert overall.reward.low > 0
+
+    def test_finds_none_between_equal_runs(self, many_records):
+        overall = compare_records(many_records(0.5), many_records(0.5)).overall
+        assert (overall.accuracy.estimate, overall.only_a, overall.only_b) == (0, 0, 0)
+
+    def test_interval_of_noise_holds_zero(self, many_records):
+        overall = compare_records(many_records(0.5, seed=1), many_records(0.5, seed=2)).overall
+        assert overall.accuracy.low < 0 < overall.accuracy.high
+
+    def test_questions_of_one_run_only_are_left_out_and_counted(self, many_records):
+        comparison = compare_records(many_records(0.5)[:90], many_records(0.5)[60:])
+        assert (comparison.overall.questions, comparison.left_out_a, comparison.left_out_b) == (30, 60, 30)
+
+    def test_refuses_runs_over_other_questions(self, many_records, make_record):
+        with pytest.raises(InputError, match="no question in common"):
+            compare_records(many_records(0.5), [make_record(999, "B")])
+        with pytest.raises(InputError, match=r"row q0.*different questions"):
+            compare_records([make_record(0, "B")], [make_record(0, "B", answer="C")])
+
+    def test_table(self, many_records):
+        comparison = compare_records(many_records(0.2)[:90], many_records(0.9))
+        text = printed(lambda console: print_comparison(comparison, console, "base", "tuned"))
+        assert "A: base   B: tuned" in text
+        assert "30 of B" in text
+        json.dumps(comparison.to_dict(), allow_nan=False)
