@@ -32,6 +32,7 @@ _OPTION_LINE = re.compile(r"^\s*\(?([A-J])\s*[.:)]\s*(\S.*?)\s*$")
 _ANSWER = re.compile(r"^\(?([A-J])\)?\s*(?:[.:)]\s*(.*))?$", re.DOTALL)
 _ANSWER_TAG = re.compile(r"<answer>([^<]*)</answer>")
 _FRAME_MENTION = re.compile(r"\bframes? (\d{1,6})(?: (?:and|to) (?:frame )?(\d{1,6}))?")
+_LARGEST_INTEGER = 2**31 - 1
 _EXTRA_KEYS = ("clip_id", "num_frames", "start_frame", "end_frame", "value", "unit", "object_description", "split")
 
 
@@ -169,7 +170,7 @@ def _items(path: PathLike, on_error: OnError | None) -> Iterator[tuple[int, Any]
     if Path(path).suffix != ".jsonl":
         try:
             items = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"not JSON ({error})", file=path, remedy="JSON lines are read when the name ends in .jsonl"
             ) from None
@@ -183,7 +184,7 @@ def _items(path: PathLike, on_error: OnError | None) -> Iterator[tuple[int, Any]
             continue
         try:
             item = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, lists a mile deep
             bad = InputError(f"not JSON ({error})", file=path, row=index)
             if on_error is None:
                 raise bad from None
@@ -271,7 +272,7 @@ class _Item:
         if isinstance(solution, str):
             try:
                 solution = json.loads(solution)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 self.fail("not JSON", "solution")
         if isinstance(solution, list) and len(solution) == 1:
             solution = solution[0]
@@ -329,17 +330,25 @@ class _Item:
             options=options,
             answer=answer or raw.strip(),
             answer_text=options[LETTERS.index(answer)] if options and answer else raw.strip(),
-            value=item.get("value"),
-            unit=item.get("unit"),
-            object_description=item.get("object_description"),
+            value=self._optional("value", float),
+            unit=self._optional("unit", str),
+            object_description=self._optional("object_description", str),
             split=str(item.get("split") or "train"),
             meta={"messages": messages, "raw_answer": raw},
         )
 
+    def _optional(self, key: str, kind: Any) -> Any:
+        value = self.item.get(key)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST_INTEGER:
+            value = float(value)
+        if value is not None and not isinstance(value, kind):
+            self.fail(f"{kind.__name__} or null is expected, got {type(value).__name__}", key)
+        return value
+
     def _integer(self, key: str, default: int) -> int:
         value = self.item.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            self.fail(f"a whole number is expected, got {value!r}", key)
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST_INTEGER:
+            self.fail(f"a whole number is expected, got {str(value)[:80]}", key)
         return value
 
 

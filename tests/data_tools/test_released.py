@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 from clip_samples import make_clip
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.questions import QuestionConfig, build_questions, write_st_cot
@@ -140,6 +142,8 @@ class TestRft:
             ),
             ({"solution": [{"answer": "A", "camera_center": [[float("nan"), 0, 0], None]}]}, "camera_center", "finite"),
             ({"num_frames": "many"}, "num_frames", "whole number"),
+            ({"num_frames": 10**30}, "num_frames", "whole number"),
+            ({"value": 10**400}, "value", "float or null"),
         ],
     )
     def test_bad_rows_are_named(self, tmp_path, changes, field, words):
@@ -242,3 +246,33 @@ def test_rebase_video(tmp_path):
     assert rebase_video("media/a.mp4", tmp_path, tmp_path / "qa") == "../media/a.mp4"
     assert rebase_video("media/b.mp4", tmp_path, tmp_path / "qa") == "media/b.mp4"
     assert rebase_video("/x/a.mp4", tmp_path, tmp_path) == "/x/a.mp4"
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_KEYS = ("messages", "videos", "solution", "conversations", "video", "num_frames", "start_frame", "end_frame", "task")
+_MORE = ("id", "clip_id", "split", "value", "unit", "object_description", "camera_center", "object_center", "image")
+
+
+@settings(max_examples=200, deadline=None)
+@given(key=st.sampled_from((*_KEYS, *_MORE)), value=_json, kind=st.sampled_from(["rft", "sft"]), nested=st.booleans())
+def test_no_json_value_in_any_place_ends_in_anything_but_rows_or_an_input_error(
+    tmp_path_factory, key, value, kind, nested
+):
+    item = _rft() if kind == "rft" else _sft()
+    if nested and key in ("camera_center", "object_center", "solution"):
+        item["solution"] = [{"answer": "A", key.replace("solution", "answer"): value}]
+    else:
+        item[key] = value
+    path = _lines(tmp_path_factory.mktemp("fuzz") / "x.jsonl", item)
+    errors = []
+    try:
+        rows = (read_rft if kind == "rft" else read_sft)(path)
+        write_qa(path.with_suffix(".parquet"), rows)
+    except InputError as error:
+        errors.append(error)
+    assert all(error.file == str(path) for error in errors)
+    assert errors or read_qa(path.with_suffix(".parquet")) == rows
