@@ -173,17 +173,25 @@ class _DraftState:
 def _assign_states(drafts: list[_DraftState]) -> tuple[State, State]:
     """Which draft is the initial, which the final state.
 
-    A header that says so wins (the first of its kind); otherwise the first remaining header is the initial state and
-    the last remaining one the final state. One unnamed header alone is the initial state.
+    A header that says so wins: the first of its kind with a readable centre, else the first. Otherwise the first
+    remaining header is the initial state and the last remaining one the final state; one unnamed header alone is the
+    initial state. Among more than two unnamed headers, those without a centre are mentions in prose.
     """
-    initial = next((draft for draft in drafts if draft.end_of_clip == "initial"), None)
-    final = next((draft for draft in drafts if draft.end_of_clip == "final"), None)
+    initial = _first_filled([draft for draft in drafts if draft.end_of_clip == "initial"])
+    final = _first_filled([draft for draft in drafts if draft.end_of_clip == "final"])
     unnamed = [draft for draft in drafts if draft.end_of_clip is None]
+    if len(unnamed) > 2:
+        unnamed = [draft for draft in unnamed if draft.centers] or unnamed
     if initial is None and unnamed:
         initial = unnamed.pop(0)
     if final is None and unnamed:
         final = unnamed[-1]
     return (initial.build() if initial else State()), (final.build() if final else State())
+
+
+def _first_filled(drafts: list[_DraftState]) -> _DraftState | None:
+    filled = (draft for draft in drafts if draft.centers)
+    return next(filled, drafts[0] if drafts else None)
 
 
 def _end_of_clip(words: str) -> str | None:

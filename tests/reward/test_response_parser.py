@@ -146,6 +146,17 @@ class TestTolerance:
         parsed = parse_response(f"<thinking>{states}</thinking><answer>A</answer>")
         assert [xyz(center) for center in parsed.camera_center] == [(3.0, 0.0, 0.0), (11.0, 0.0, 0.0)]
 
+    @pytest.mark.parametrize(
+        "mention", ["I begin with the Spatial State (Initial Frame). ", "Spatial State (Initial):\n"]
+    )
+    def test_a_header_mentioned_before_it_is_written(self, mention):
+        parsed = parse_response(response().replace("The camera follows", mention + "The camera follows"))
+        assert parsed.camera_center[0].xyz == tuple(CAMERA[0])
+
+    def test_an_empty_unnamed_state_is_not_skipped(self):
+        text = "<thinking>Spatial State (Frame 3):\nSpatial State (Frame 9): Camera Center: [1, -2.5, 3]</thinking>"
+        assert [xyz(center) for center in parse_response(text).camera_center] == [Missing, P]
+
     def test_tags_in_any_case(self):
         assert parse_response("<Thinking>x</THINKING>\n< answer >B</ answer >").answer == "B"
 

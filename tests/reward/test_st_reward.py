@@ -5,13 +5,15 @@ from __future__ import annotations
 import doctest
 import math
 import pickle
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reward_samples import any_text, response, truth
 
-from mllm4d_verl.reward import PRESETS, STReward, st_reward
+from mllm4d_verl.reward import PRESETS, STReward, parser, st_reward
 
 KEYS = {
     "score", "acc", "format", "accuracy", "camera_center", "object_center", "st",
@@ -96,5 +98,13 @@ def test_observed_numbers():
     assert (result["has_answer"], result["well_tagged"], result["written_slots"]) == (1.0, 1.0, 4.0)
 
 
-def test_the_example_in_the_docstring_runs():
-    assert doctest.testmod(st_reward).failed == 0
+@pytest.mark.parametrize("module", [parser, st_reward])
+def test_the_examples_in_docstrings_run(module):
+    results = doctest.testmod(module)
+    assert (results.failed, results.attempted > 0) == (0, True)
+
+
+def test_importable_without_torch_verl_and_the_data_tools():
+    script = "import sys, mllm4d_verl.reward; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "verl", "pandas", "mllm4d_verl.data_tools"} & set(loaded)
