@@ -12,7 +12,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -496,7 +496,9 @@ def read_qa(path: PathLike) -> list[QARow]:
     """
     table = _read_table(path, QA_SCHEMA, optional=_OPTIONAL)
     rows = []
-    for index, record in enumerate(table.to_pylist()):
+    # batch by batch: a whole table as dicts would double the peak memory
+    records = chain.from_iterable(batch.to_pylist() for batch in table.to_batches(max_chunksize=4096))
+    for index, record in enumerate(records):
         defaults = {"answer_text": "", "split": "train", "meta": "{}"}
         record |= {name: value for name, value in defaults.items() if record[name] is None}
         try:
