@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.prompts import DATASET_TEMPLATE, load_template
 
 _WEIGHT_SUFFIXES = {".safetensors", ".bin"}
 
@@ -51,6 +52,7 @@ class GenerationJob:
         del content["unfinished"]
         content["model_files"] = _weight_files(self.model)
         content["data_sha256"] = _sha256(self.data)
+        content["template_text"] = _template_text(self.template)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -62,20 +64,18 @@ def check_model(model: str) -> None:
             raise InputError("no such model folder", file=model, field="--model")
         return  # a hub name, "Qwen/Qwen3-VL-8B-Instruct": the hub client says what is wrong with it
     if any(folder.glob("model_world_size_*_rank_*.pt")) or any(folder.glob("actor/model_world_size_*_rank_*.pt")):
-        actor = folder if any(folder.glob("model_world_size_*")) else folder / "actor"
         raise InputError(
             "the folder is a verl checkpoint, not a Hugging Face one",
             file=folder,
             field="--model",
-            remedy="Merge it: python -m verl.model_merger merge --backend fsdp "
-            f"--local_dir {actor} --target_dir MERGED",
+            remedy=f"Merge it: mllm4d train merge {folder} MERGED",
         )
     if (folder / "adapter_config.json").is_file() or (folder / "lora_adapter" / "adapter_config.json").is_file():
         raise InputError(
             "the folder holds a LoRA adapter that is not merged; its base model alone would be evaluated",
             file=folder,
             field="--model",
-            remedy="Merge the adapter into the base model (peft: merge_and_unload, then save_pretrained)",
+            remedy="Merge it: `mllm4d train merge CHECKPOINT MERGED` for verl's, peft's merge_and_unload for others",
         )
     if not (folder / "config.json").is_file():
         raise InputError("the folder has no config.json", file=folder, field="--model")
@@ -93,6 +93,13 @@ def _weight_files(model: str) -> list[tuple[str, int, int]]:
         return []
     files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES)
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+def _template_text(template: str) -> list[str]:
+    if template == DATASET_TEMPLATE:
+        return []
+    turns = load_template(template)
+    return [Path(turn.filename).read_text(encoding="utf-8") for turn in (turns.system, turns.user) if turn is not None]
 
 
 def _sha256(path: str | os.PathLike[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mllm4d_verl.data_tools.atomic import atomic_path
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.datasets import validate_rows
 from mllm4d_verl.datasets.options import PromptOptions
 from mllm4d_verl.datasets.reader import FileKind, file_kind
 from mllm4d_verl.reward import DEFAULT_PRESET
@@ -96,10 +97,10 @@ def evaluate(
     score_records([], preset)
     check_model(model)
     dataset = _prompt_config(dataset or {}, template)
-    _check_rows(qa)
+    _check_rows(qa, template, dataset)
     job = GenerationJob(
-        model=str(Path(model).resolve()) if Path(model).exists() else model,
-        data=str(Path(qa).resolve()),
+        model=os.path.abspath(model) if os.path.exists(model) else model,
+        data=os.path.abspath(qa),  # not resolved: videos lie beside the name the user gave
         unfinished="",
         template=template,
         limit=limit,
@@ -156,7 +157,7 @@ def _check_arguments(limit: int | None, temperature: float, max_tokens: int | No
         raise InputError(f"must be 0 (greedy) or above, got {temperature}", field="--temperature")
 
 
-def _check_rows(qa: str) -> None:
+def _check_rows(qa: str, template: str, dataset: dict[str, Any]) -> None:
     if file_kind(qa) is FileKind.VERL:
         raise InputError(
             "the file holds verl rows, which do not say task and clip",
@@ -164,6 +165,7 @@ def _check_rows(qa: str) -> None:
             field="--data",
             remedy="Evaluate the question rows they were made from",
         )
+    validate_rows(qa, template, **dataset)
 
 
 def _prompt_config(changes: dict[str, Any], template: str) -> dict[str, Any]:

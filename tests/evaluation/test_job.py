@@ -40,6 +40,14 @@ class TestFingerprint:
     def test_changes_with_what_shapes_the_responses(self, job, change):
         assert job.fingerprint() != replace(job, **change).fingerprint()
 
+    def test_changes_with_the_text_of_a_template(self, job, tmp_path):
+        own = tmp_path / "own.jinja"
+        own.write_text("<video> {{ question }}")
+        before = replace(job, template=str(own)).fingerprint()
+        own.write_text("<video> Please: {{ question }}")
+        assert replace(job, template=str(own)).fingerprint() != before
+        assert replace(job, template="dataset").fingerprint() != job.fingerprint()
+
     def test_changes_with_weights_and_questions(self, job, tmp_path):
         before = job.fingerprint()
         (tmp_path / "test.parquet").write_bytes(b"other rows")
@@ -63,7 +71,7 @@ class TestCheckModel:
         shards = tmp_path / "global_step_2" / inside
         shards.mkdir(parents=True)
         (shards / "model_world_size_1_rank_0.pt").touch()
-        with pytest.raises(InputError, match=f"verl.model_merger merge --backend fsdp --local_dir {shards}"):
+        with pytest.raises(InputError, match=f"mllm4d train merge {shards.parent if inside else shards} MERGED"):
             check_model(str(tmp_path / "global_step_2"))
 
     @pytest.mark.parametrize("inside", ["", "lora_adapter"])
