@@ -288,7 +288,7 @@ def compare_prompt(model: str | os.PathLike[str]) -> str:
     )
     actor = build_multimodal_processor_inputs(processor, text=[text], videos=[video])
     actor_ids = actor["input_ids"][0].tolist()
-    rollout = _vllm_inputs(model, list(qwen2_5_vl_dedup_image_tokens(actor_ids, processor)), video)
+    rollout = vllm_inputs(model, list(qwen2_5_vl_dedup_image_tokens(actor_ids, processor)), video)
     rollout_ids = list(rollout["prompt_token_ids"])
     if rollout_ids != actor_ids:
         place = next((i for i, pair in enumerate(zip(actor_ids, rollout_ids)) if len(set(pair)) > 1), len(actor_ids))  # noqa: B905
@@ -309,8 +309,12 @@ def compare_prompt(model: str | os.PathLike[str]) -> str:
     return f"{detail}, {seconds:.4f} s between frame pairs"
 
 
-def _vllm_inputs(model: str | os.PathLike[str], prompt_ids: list[int], video: Any) -> Any:
-    """What vLLM's input processing makes of a request: the code its server runs, without the engine."""
+def vllm_inputs(model: str | os.PathLike[str], prompt_ids: list[int], video: Any) -> Any:
+    """What vLLM's input processing makes of a request with one video: the code its server runs, without the engine.
+
+    Returns:
+        vLLM's MultiModalInput: `prompt_token_ids` as the model reads them, `mm_kwargs`.
+    """
     from vllm.engine.arg_utils import EngineArgs
     from vllm.multimodal import MULTIMODAL_REGISTRY
 
