@@ -46,17 +46,17 @@ def test_even_options_could_each_be_the_truth():
 def _blind_accuracy(spread, seed=0):
     """A guess from the options alone: the rank that was right for the most alike sets of a training half."""
     rng = np.random.default_rng(seed)
-    values = rng.lognormal(1.0, 0.4, 800)
+    values = rng.lognormal(1.0, 0.4, 600)
     maker = NumericOptions(float(np.median(values)), spread, rng)
     sets = [[float(option) for option in maker.draw(value)] for value in values]
     logs = np.log(np.sort(sets, axis=1))
     truth = np.array([sorted(numbers).index(numbers[0]) for numbers in sets])
     right = 0
-    for position in range(400, 800):
-        nearest = np.argsort(np.abs(logs[:400] - logs[position]).sum(axis=1))[:15]
+    for position in range(300, 600):
+        nearest = np.argsort(np.abs(logs[:300] - logs[position]).sum(axis=1))[:15]
         right += np.bincount(truth[nearest], minlength=4).argmax() == truth[position]
     typical = np.argmin(np.abs(np.log(sets) - np.log(np.median(values))), axis=1)
-    return right / 400, np.mean(typical == 0)
+    return right / 300, np.mean(typical == 0)
 
 
 def test_even_options_cannot_be_guessed_without_the_video():
