@@ -25,8 +25,8 @@ def test_every_group_has_help(group):
 
 def test_top_level_help_imports_no_heavy_library():
     code = (
-        "import sys\nsys.argv = ['mllm4d', '--help']\nfrom mllm4d_verl.cli.main import cli\n"
-        "cli(standalone_mode=False)\nprint(sorted({'torch', 'verl', 'cv2', 'pandas'} & set(sys.modules)))"
+        "import sys\nsys.argv = ['mllm4d', '--help']\nfrom mllm4d_verl.cli.main import app\n"
+        "app(standalone_mode=False)\nprint(sorted({'torch', 'verl', 'cv2', 'pandas'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip().endswith("[]")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Annotated
 
-import click
-import typer.main
+import typer
+from typer.core import TyperGroup
 
 from mllm4d_verl import __version__
 from mllm4d_verl.data_tools.errors import InputError
@@ -25,35 +26,53 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 
-class _LazyGroups(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+class _LazyGroups(TyperGroup):
+    def list_commands(self, ctx: typer.Context) -> list[str]:
         return list(GROUPS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in GROUPS:
+    def get_command(self, ctx: typer.Context, cmd_name: str):
+        if cmd_name not in GROUPS:
             return None
-        module = importlib.import_module(GROUPS[name][0])
+        module = importlib.import_module(GROUPS[cmd_name][0])
         command = typer.main.get_command(module.app)
-        command.name = name
+        command.name = cmd_name
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: typer.Context, formatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in GROUPS.items()])
 
 
-cli = _LazyGroups(
-    name="mllm4d",
+# Plain help at the top: typer's rich help would ask every group for its command, and so import all of them.
+app = typer.Typer(
+    cls=_LazyGroups,
     help="Teach video language models to reason in 4D with stock verl.",
     context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
 )
-cli = click.version_option(__version__, prog_name="mllm4d")(cli)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mllm4d {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
     """Console entry point: bad input becomes a message and exit code 2, never a traceback."""
     try:
-        cli(standalone_mode=True)
+        app(prog_name="mllm4d")
     except InputError as error:
         print(f"mllm4d: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
