@@ -116,9 +116,14 @@ def choose_rows(rows: list[Row], max_samples: int, shuffle: bool = False, seed: 
 
 
 def at(source: SourceRow, error: InputError) -> InputError:
-    """The same error with the row's place, where it does not name one."""
+    """The same error, placed at the row of the data file that it arose from; another file, a video, stays named."""
+    other = error.file is not None and error.file != source.file
     return InputError(
-        error.problem, file=error.file or source.file, row=source.index, field=error.field, remedy=error.remedy
+        f"{error.file}: {error.problem}" if other else error.problem,
+        file=source.file,
+        row=source.index,
+        field=error.field,
+        remedy=error.remedy,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import datasets
@@ -30,13 +29,15 @@ class MLLM4DDataset(RLHFDataset):
     def _read_files_and_tokenize(self) -> None:
         # Paths in rows start from the file the user named, wherever verl copied it to.
         files = as_file_list(self.original_data_files)
-        kinds = {file_kind(local) for local in self.data_files}
+        local_files = as_file_list(self.data_files)
+        kinds = {file_kind(local) for local in local_files}
         self._rows_are_verls = kinds == {FileKind.VERL}
         if self._rows_are_verls:
             super()._read_files_and_tokenize()
             return
         options = PromptOptions.from_config(self.config)
-        sources = _in_folder_of(files, read_rows(as_file_list(self.data_files), options), self.data_files)
+        original = dict(zip(local_files, files, strict=True))
+        sources = [source._replace(file=original[source.file]) for source in read_rows(local_files, options)]
         sources = choose_rows(sources, self.max_samples, self.shuffle, self.seed)
         rows = [verl_row(source, options, index) for index, source in enumerate(sources)]
         self.dataframe = self.maybe_filter_out_long_prompts(datasets.Dataset.from_list(rows))
@@ -151,9 +152,3 @@ def ground_truth(row) -> dict[str, Any]:
         "camera_center": row.camera_center,
         "object_center": row.object_center,
     }
-
-
-def _in_folder_of(files: list[str], rows: list[SourceRow], local_files: list[str]) -> list[SourceRow]:
-    """Rows read from verl's local copies, placed in the files the user named."""
-    original = dict(zip((os.path.expanduser(local) for local in local_files), files, strict=True))
-    return [row._replace(file=original[row.file]) for row in rows]

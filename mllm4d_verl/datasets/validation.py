@@ -128,9 +128,7 @@ def _check_videos(videos: dict[str, SourceRow], max_decoded: int) -> int:
         try:
             check_video(path, source.row.num_frames)
         except InputError as error:
-            return InputError(
-                f"{path}: {error.problem}", file=source.file, row=source.index, field=error.field, remedy=error.remedy
-            )
+            return at(source, error)
         return None
 
     with ThreadPoolExecutor(max_workers=4) as pool:

@@ -236,6 +236,12 @@ class TestMistakes:
         with pytest.raises(InputError, match=r"train\.parquet, row 2, field response: .*st_cot.response\.jinja"):
             build(qa_file)[2]
 
+    def test_a_video_that_vanished_is_named_with_its_row(self, build, complete_file, tmp_path):
+        dataset = build(complete_file)
+        (tmp_path / "clip_1" / "left.mp4").unlink()
+        with pytest.raises(InputError, match=r"cold_start\.parquet, row 1, field video: .*clip_1/left\.mp4"):
+            dataset[1]
+
     def test_reply_with_a_media_token(self, build, qa_file, tmp_path):
         rows = read_qa(qa_file)[:1]
         rows[0].response = "look: <|video_pad|>"
