@@ -23,8 +23,7 @@ app = typer.Typer(
     help="Generate answers with vLLM and score them.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
-# Tables need about this much; a pipe or a CI log reports 80 columns, which would cut them.
-_WIDTH_WITHOUT_TERMINAL = 150
+_WIDTH_WITHOUT_TERMINAL = 120  # pipes and CI logs report 80 columns, which would wrap the names of the tasks
 _EXIT_FAULT = 1
 
 Preset = Annotated[str, typer.Option(help="Reward preset: mllm4d_st, official or paper.")]
@@ -88,7 +87,7 @@ def run(
     if result.reused:
         console.print("Complete already: nothing was generated.")
     print_summary(result.summary, console, title=f"{Path(model).name or model} on {data.name}, template {template}")
-    console.print(f"Responses and figures: {result.folder}", soft_wrap=True, highlight=False)
+    console.print(f"Responses and figures: {result.folder}", soft_wrap=True, highlight=False, markup=False)
     if as_json:
         emit_json(result.to_dict())
 

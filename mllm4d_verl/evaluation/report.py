@@ -1,9 +1,11 @@
-"""Tables for people."""
+"""Tables for people, narrow enough for 80 columns."""
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .comparison import Comparison, TaskComparison
 from .statistics import MIN_CLUSTERS_FOR_BOOTSTRAP, Interval
@@ -14,16 +16,16 @@ _WILSON_MARK = "w"
 
 def print_summary(summary: Summary, console: Console, title: str = "") -> None:
     """One line per task, then what the numbers mean."""
-    table = Table(title=title or None, title_justify="left")
-    table.add_column("task", min_width=24)
-    for heading in ("questions", "clips", "accuracy %", "95% interval", "chance %", "invalid", "format", "reward"):
+    table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("task", min_width=14)
+    for heading in ("n", "accuracy", "95% interval", "chance", "invalid", "reward"):
         table.add_column(heading, justify="right", no_wrap=True)
     for task in summary.tasks:
         table.add_row(*_task_cells(task))
     table.add_section()
     table.add_row(*_task_cells(summary.overall), style="bold")
     tasks_mean = summary.mean_of_tasks
-    table.add_row("mean of tasks", "", "", _percent(tasks_mean.estimate), _range(tasks_mean), "", "", "", "")
+    table.add_row("mean of tasks", "", _percent(tasks_mean.estimate), _range(tasks_mean), "", "", "")
     console.print(table)
     for line in _notes(summary):
         console.print(line, highlight=False)
@@ -31,18 +33,23 @@ def print_summary(summary: Summary, console: Console, title: str = "") -> None:
 
 def print_comparison(comparison: Comparison, console: Console, name_a: str = "A", name_b: str = "B") -> None:
     """One line per task: both accuracies, the difference, and who is right alone."""
-    table = Table(title=f"B minus A   A: {name_a}   B: {name_b}", title_justify="left")
-    table.add_column("task", min_width=24)
-    for heading in ("questions", "A %", "B %", "B-A", "95% interval", "only A", "only B", "reward B-A", "95% interval"):
+    table = Table(title=Text(f"A: {name_a}\nB: {name_b}"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("task", min_width=14)
+    for heading in ("n", "A", "B", "B-A", "95% interval", "only A", "only B"):
         table.add_column(heading, justify="right", no_wrap=True)
     for task in comparison.tasks:
         table.add_row(*_comparison_cells(task))
     table.add_section()
     table.add_row(*_comparison_cells(comparison.overall), style="bold")
     console.print(table)
+    reward = comparison.overall.reward
+    console.print(
+        f"ST-reward, preset {comparison.preset}: B-A {reward.estimate:+.3f} ({_plain_range(reward, signed=True)}).",
+        highlight=False,
+    )
     console.print(
         "Differences are paired by question; intervals come from resampling whole clips. An interval that holds 0 "
-        f"shows no difference. Reward preset: {comparison.preset}.",
+        "shows no difference.",
         highlight=False,
     )
     if comparison.left_out_a or comparison.left_out_b:
@@ -56,13 +63,11 @@ def _task_cells(task: TaskSummary) -> list[str]:
     return [
         task.task.replace("_", " "),
         str(task.questions),
-        str(task.clips),
         _percent(task.accuracy.estimate),
         _range(task.accuracy),
         _percent(task.chance),
         str(task.invalid),
-        _number(task.format.estimate),
-        f"{_number(task.reward.estimate)} {_plain_range(task.reward)}".strip(),
+        _number(task.reward.estimate),
     ]
 
 
@@ -76,17 +81,18 @@ def _comparison_cells(task: TaskComparison) -> list[str]:
         _range(task.accuracy, signed=True),
         str(task.only_a),
         str(task.only_b),
-        f"{task.reward.estimate:+.3f}",
-        _plain_range(task.reward, signed=True),
     ]
 
 
 def _notes(summary: Summary) -> list[str]:
     lines = [
         "Accuracy counts an invalid response (no option, or several) as wrong; "
-        f"over the {_valid(summary)} valid ones it is {_percent(summary.overall.accuracy_of_valid)}%.",
+        f"over the {_valid(summary)} valid ones it is {_percent(summary.overall.accuracy_of_valid)}.",
         f"Intervals resample whole clips; {_WILSON_MARK}: Wilson, for fewer than {MIN_CLUSTERS_FOR_BOOTSTRAP} clips or "
-        f"when all answers are alike. Reward and format: preset {summary.preset}.",
+        "when all answers are alike.",
+        f"ST-reward, preset {summary.preset}: {_number(summary.overall.reward.estimate)} "
+        f"({_plain_range(summary.overall.reward)}); format {_number(summary.overall.format.estimate)}; "
+        f"{summary.overall.questions} questions about {summary.overall.clips} clips.",
         _center_line("camera", summary.camera_center),
         _center_line("object", summary.object_center),
     ]
@@ -100,7 +106,7 @@ def _notes(summary: Summary) -> list[str]:
 def _center_line(name: str, center: CenterSummary) -> str:
     if not center.due:
         return f"Stated {name} centres: no question has them."
-    stated = f"{center.stated} of {center.due} responses ({_percent(center.coverage)}%)"
+    stated = f"{center.stated} of {center.due} responses ({_percent(center.coverage)})"
     if not center.stated:
         return f"Stated {name} centres: {stated}."
     return f"Stated {name} centres: {stated}, error median {center.median_m:.3f} m, mean {center.mean_m:.3f} m."
@@ -111,7 +117,7 @@ def _valid(summary: Summary) -> int:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else f"{100 * value:.1f}%"
 
 
 def _number(value: float | None) -> str:
@@ -129,6 +135,6 @@ def _range(interval: Interval, signed: bool = False) -> str:
 
 def _plain_range(interval: Interval, signed: bool = False) -> str:
     if interval.low is None or interval.high is None:
-        return ""
+        return "no interval"
     sign = "+" if signed else ""
     return f"{interval.low:{sign}.3f} to {interval.high:{sign}.3f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,22 +170,22 @@ def _check_rows(qa: str, template: str, dataset: dict[str, Any]) -> None:
 
 def _prompt_config(changes: dict[str, Any], template: str) -> dict[str, Any]:
     """The keys of `data=mllm4d` that shape prompts, with `changes`; the template apart."""
-    from importlib.resources import files
+    from importlib.resources import files as files_of
 
     from omegaconf import OmegaConf
 
-    rows_config = files("mllm4d_verl.config") / "data" / "mllm4d_rows.yaml"
-    config = OmegaConf.to_container(OmegaConf.create(rows_config.read_text(encoding="utf-8")))
-    unknown = set(changes) - (set(config) - {"prompt_template"})
+    keys = [field.name for field in fields(PromptOptions) if field.name != "prompt_template"]
+    unknown = set(changes) - set(keys)
     if unknown:
         raise InputError(
             f"the data config has no key {', '.join(sorted(unknown))} that changes prompts",
-            field="dataset",
-            remedy=f"Choose from {', '.join(sorted(set(config) - {'prompt_template'}))}",
+            field="--set",
+            remedy=f"Choose from {', '.join(keys)}",
         )
-    config |= changes
+    rows_config = files_of("mllm4d_verl.config") / "data" / "mllm4d_rows.yaml"
+    defaults = OmegaConf.to_container(OmegaConf.create(rows_config.read_text(encoding="utf-8")))
+    config = {key: changes.get(key, defaults.get(key)) for key in keys}
     PromptOptions.from_config({**config, "prompt_template": template})  # raises where the values do not fit
-    del config["prompt_template"]
     return config
 
 

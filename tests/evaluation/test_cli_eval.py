@@ -8,6 +8,7 @@ import pytest
 
 from mllm4d_verl.cli.eval import _key_values
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.data_tools.schema import QARow, write_qa
 from mllm4d_verl.evaluation.responses import read_responses, write_responses
 
 
@@ -49,6 +50,9 @@ def test_compare(runs):
         (["run", "--model", "./nowhere", "--data", "x.parquet"], "no such model folder"),
         (["run", "--model", "m", "--data", "x.parquet", "--limit", "0"], "--limit: must be at least 1"),
         (["run", "--model", "model", "--data", "nowhere.parquet"], "the file does not exist"),
+        (["run", "--model", "model", "--data", "rows.parquet"], "absent.mp4 does not exist"),
+        (["run", "--model", "model", "--data", "rows.parquet", "--set", "tasks=chess"], "unknown task"),
+        (["run", "--model", "model", "--data", "rows.parquet", "--set", "num_frames=32"], "asked about 8 frames"),
         (["run", "--model", "model", "--data", "x.txt"], "neither .parquet nor"),
         (["run", "--model", "model", "--data", "x.parquet", "--template", "st_cod"], "Did you mean 'st_cot'"),
         (["run", "--model", "model", "--data", "x.parquet", "--set", "max_pixel=9"], "max_pixels"),
@@ -59,6 +63,8 @@ def test_bad_input_is_a_message_and_exit_code_2(runs, arguments, message):
     (runs / "model").mkdir()
     (runs / "model" / "config.json").write_text("{}")
     (runs / "x.txt").write_text("")
+    row = QARow("q0", "c0", "absent.mp4", 8, "camera_relative_direction", 0, 7, "Where to?", ["left", "right"], "A")
+    write_qa(runs / "rows.parquet", [row])
     done = mllm4d(*arguments, cwd=runs)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr

@@ -1,5 +1,6 @@
 """Figures and tables over responses with known shares."""
 
+import io
 import json
 
 import pytest
@@ -12,9 +13,9 @@ from mllm4d_verl.evaluation.scoring import score_records
 from mllm4d_verl.evaluation.summary import summarise
 
 
-def printed(show, *arguments) -> str:
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    show(*arguments, console)
+def printed(show, width=160) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    show(console)
     return console.export_text()
 
 
@@ -71,6 +72,19 @@ class TestSummary:
         ):
             assert words in text
 
+    @pytest.mark.parametrize("width", [80, 160])
+    def test_nothing_is_cut_in_80_columns(self, many_records, width):
+        summary = summarise(score_records(many_records(0.5)))
+        text = printed(lambda console: print_summary(summary, console), width)
+        row = next(line for line in text.splitlines() if line.split()[:1] == ["all"])
+        accuracy = summary.overall.accuracy
+        interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
+        reward = summary.overall.reward.estimate
+        expected = f"all 120 {100 * accuracy.estimate:.1f}% {interval} 29.2% 12 {reward:.3f}"
+        assert row.split() == expected.split()
+        comparison = compare_records(many_records(0.2), many_records(0.9))
+        assert "only A   only B" in printed(lambda c: print_comparison(comparison, c), width)
+
     def test_wilson_intervals_are_marked(self, make_record):
         text = printed(lambda console: print_summary(summarise(score_records([make_record(0, "B")])), console))
         assert "20.7 to 100.0 w" in text
@@ -106,6 +120,7 @@ class TestComparison:
     def test_table(self, many_records):
         comparison = compare_records(many_records(0.2)[:90], many_records(0.9))
         text = printed(lambda console: print_comparison(comparison, console, "base", "tuned"))
-        assert "A: base   B: tuned" in text
+        assert "A: base" in text
+        assert "B: tuned" in text
         assert "30 of B" in text
         json.dumps(comparison.to_dict(), allow_nan=False)
