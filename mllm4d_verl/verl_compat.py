@@ -100,7 +100,7 @@ class Adaptation:
         except AttributeError as error:
             raise ChangedUpstreamError(
                 f"{self.module} has no {self.target} any more, which {self.name} adapts ({error}). "
-                f"Use a tried version of verl ({', '.join(TESTED_VERL_VERSIONS)})"
+                "Install versions that were tried together: `mllm4d doctor` lists them"
             ) from None
         return owner, name
 

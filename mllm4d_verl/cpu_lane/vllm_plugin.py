@@ -4,9 +4,12 @@ from __future__ import annotations
 
 
 def register() -> None:
-    """Called by vLLM in each of its processes before a model is built."""
+    """Called by vLLM in each of its processes before a model is built, with verl or without (evaluation)."""
     from vllm.platforms import current_platform
 
+    from mllm4d_verl import verl_compat
+
+    verl_compat.install("vllm")
     if current_platform.is_cpu():
         keep_linear_weights()
 
