@@ -29,7 +29,7 @@ from .responses import ResponseRecord, drop_torn_line, read_unfinished
 _PREPARED_PROMPTS = 4
 # Below this size of the weights, compiling kernels and a second process cost more time than they save.
 _SMALL_MODEL_BYTES = 1 << 30
-_MAX_NUM_SEQS = 256
+_MAX_NUM_SEQS = 128  # 32 frames of 224 x 224 are 19 MB of pixels a prompt: 2.5 GB in the engine
 _MAX_NUM_SEQS_SMALL = 64  # measured with the tiny model on 2 cores: 300 x 160 tokens take 9 s; with 256, 20 s
 
 Prepared = tuple[dict[str, Any], EnginePrompt]  # a row as the trainer gets it, and its prompt
@@ -112,8 +112,8 @@ def generate(job: GenerationJob, dataset: Any, indices: list[int]) -> None:
 
     with open(job.unfinished, "a", encoding="utf-8") as file:
         prepared = prepare_ahead(prepare, indices)
-        for item, prompt, output in run_engine(engine, prepared, sampling, 2 * options["max_num_seqs"]):
-            check_prompt(item, prompt, output.prompt_token_ids)
+        for item, token_ids, output in run_engine(engine, prepared, sampling, options["max_num_seqs"]):
+            check_prompt(item, token_ids, output.prompt_token_ids)
             file.write(to_record(item, output).to_json() + "\n")
             file.flush()
 
@@ -134,34 +134,35 @@ def engine_options(job: GenerationJob, num_prompts: int, longest_prompt: int) ->
 
 
 def run_engine(
-    engine: Any, prepared: Iterable[Prepared], sampling: Any, capacity: int
-) -> Iterator[tuple[dict[str, Any], EnginePrompt, Any]]:
-    """Keep up to `capacity` prompts in an LLMEngine and yield (item, prompt, RequestOutput) as each finishes.
+    engine: Any, prepared: Iterable[Prepared], sampling: Any, max_num_seqs: int
+) -> Iterator[tuple[dict[str, Any], list[int], Any]]:
+    """Keep an LLMEngine full and yield (item, token ids of its prompt, RequestOutput) as each request finishes.
 
     `LLM.generate` would want all prompts, with all their frames, in memory at once.
     """
-    in_engine: dict[str, Prepared] = {}
+    capacity = max_num_seqs + _PREPARED_PROMPTS  # so that a place that falls free is taken at once
+    in_engine: dict[str, tuple[dict[str, Any], list[int]]] = {}
 
-    def step() -> Iterator[tuple[dict[str, Any], EnginePrompt, Any]]:
+    def step() -> Iterator[tuple[dict[str, Any], list[int], Any]]:
         for output in engine.step():
             if output.finished:
                 yield *in_engine.pop(output.request_id), output
 
     for number, (item, prompt) in enumerate(prepared):
         engine.add_request(str(number), prompt.engine_input, sampling)
-        in_engine[str(number)] = (item, prompt)
+        in_engine[str(number)] = (item, prompt.token_ids)  # not the frames: the engine has them
         while len(in_engine) >= capacity:
             yield from step()
     while in_engine:
         yield from step()
 
 
-def check_prompt(item: dict[str, Any], prompt: EnginePrompt, seen_by_engine: list[int]) -> None:
+def check_prompt(item: dict[str, Any], token_ids: list[int], seen_by_engine: list[int]) -> None:
     """Raise PromptMismatchError unless the engine saw the tokens that the trainer would."""
-    if list(seen_by_engine) != prompt.token_ids:
+    if list(seen_by_engine) != token_ids:
         raise PromptMismatchError(
             f"question {item['extra_info']['id']}: vLLM saw another prompt ({len(seen_by_engine)} tokens) than the "
-            f"trainer would ({len(prompt.token_ids)} tokens). `mllm4d doctor` shows whether the adaptations are active"
+            f"trainer would ({len(token_ids)} tokens). `mllm4d doctor` shows whether the adaptations are active"
         )
 
 

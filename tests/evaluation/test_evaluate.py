@@ -7,7 +7,6 @@ import json
 import pytest
 
 from mllm4d_verl.data_tools.schema import QARow, write_qa
-from mllm4d_verl.evaluation.prompting import EnginePrompt
 from mllm4d_verl.evaluation.worker import PromptMismatchError, check_prompt
 
 pytest.importorskip("verl")
@@ -103,10 +102,9 @@ def test_prompts_are_those_of_the_hugging_face_processor(questions, model):
 
 
 def test_another_prompt_in_vllm_is_an_error():
-    prompt = EnginePrompt([1, 2, 3], {})
-    check_prompt({}, prompt, [1, 2, 3])
+    check_prompt({}, [1, 2, 3], [1, 2, 3])
     with pytest.raises(PromptMismatchError, match=r"q0.*another prompt \(4 tokens\).*\(3 tokens\)"):
-        check_prompt({"extra_info": {"id": "q0"}}, prompt, [1, 2, 2, 3])
+        check_prompt({"extra_info": {"id": "q0"}}, [1, 2, 3], [1, 2, 2, 3])
 
 
 @pytest.mark.e2e

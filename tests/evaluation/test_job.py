@@ -112,7 +112,7 @@ class TestEngineOptions:
     def test_a_model_of_unknown_size_is_large(self, job):
         options = engine_options(replace(job, model="Qwen/Qwen3-VL-8B-Instruct"), 300, 500)
         assert options["enforce_eager"] is False
-        assert options["max_num_seqs"] == 256
+        assert options["max_num_seqs"] == 128
 
     def test_the_user_has_the_last_word(self, job):
         options = engine_options(replace(job, engine={"max_num_seqs": 3, "tensor_parallel_size": 4}), 300, 500)
