@@ -6,11 +6,13 @@ process keeps the most recent ones, as bytes.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mllm4d_verl.data_tools.errors import InputError
@@ -24,8 +26,34 @@ Video = tuple["torch.Tensor", dict[str, Any]]
 DEFAULT_CACHE_BYTES = 256 * 2**20  # about 50 clips of 32 frames at 224x224 in each process
 
 
+class StoredVideo:
+    """Frames as bytes where that loses nothing, and their metadata."""
+
+    def __init__(self, frames: torch.Tensor, metadata: dict[str, Any]) -> None:
+        import torch
+
+        small = frames.to(torch.uint8)  # resizing bytes yields bytes, a quarter of the memory; checked all the same
+        self._frames = small if torch.equal(small.to(frames.dtype), frames) else frames
+        self._metadata = metadata
+        self._floats = weakref.ref(frames)
+        self._lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        return self._frames.nbytes
+
+    def get(self) -> Video:
+        """Frames as float32, one tensor for all who hold it at a time, and metadata of the caller's own."""
+        with self._lock:
+            frames = self._floats()
+            if frames is None:
+                frames = self._frames.float()
+                self._floats = weakref.ref(frames)
+        return frames, copy.deepcopy(self._metadata)
+
+
 class FrameCache:
-    """Least recently used (frames, metadata) pairs, at most `max_bytes` of frames; safe among threads.
+    """Least recently used videos, at most `max_bytes` of frames; safe among threads.
 
     Threads that ask for the same absent key wait for the first of them to load it.
     """
@@ -35,7 +63,7 @@ class FrameCache:
         self.hits = 0
         self.misses = 0
         self._bytes = 0
-        self._entries: OrderedDict[Any, Video] = OrderedDict()
+        self._entries: OrderedDict[Any, StoredVideo] = OrderedDict()
         self._loading: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -46,7 +74,7 @@ class FrameCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: Any, load) -> Video:
+    def get(self, key: Any, load: Callable[[], StoredVideo]) -> StoredVideo:
         """The entry of `key`, by `load()` where it is absent."""
         with self._lock:
             entry = self._find(key)
@@ -68,22 +96,20 @@ class FrameCache:
                     self._loading.pop(key, None)
         return entry
 
-    def _find(self, key: Any) -> Video | None:
+    def _find(self, key: Any) -> StoredVideo | None:
         entry = self._entries.get(key)
         if entry is not None:
             self.hits += 1
             self._entries.move_to_end(key)
         return entry
 
-    def _put(self, key: Any, entry: Video) -> None:
-        size = entry[0].nbytes
-        if size > self.max_bytes:
+    def _put(self, key: Any, entry: StoredVideo) -> None:
+        if entry.nbytes > self.max_bytes:
             return
         self._entries[key] = entry
-        self._bytes += size
+        self._bytes += entry.nbytes
         while self._bytes > self.max_bytes:
-            _, (frames, _) = self._entries.popitem(last=False)
-            self._bytes -= frames.nbytes
+            self._bytes -= self._entries.popitem(last=False)[1].nbytes
 
 
 _process_cache = FrameCache()
@@ -106,7 +132,8 @@ def load_video(element: Mapping[str, Any], image_patch_size: int, cache: FrameCa
 
     Returns:
         (nframes, 3, H, W) float32 in 0..255 and the metadata `{fps, frames_indices, total_num_frames,
-        video_backend}`; both belong to the caller.
+        video_backend}`. Do not write to the frames: callers at the same time get the same tensor, so that what is
+        computed from it can be shared too (`processed.process_once`). The metadata is the caller's own.
 
     Raises:
         InputError: the video is missing, does not decode, or is too short.
@@ -123,10 +150,7 @@ def load_video(element: Mapping[str, Any], image_patch_size: int, cache: FrameCa
         raise
     key = (path, status.st_mtime_ns, status.st_size, image_patch_size, json.dumps(element, sort_keys=True))
     cache = _process_cache if cache is None else cache
-    frames, metadata = cache.get(key, lambda: _as_bytes(_fetch_video(element, image_patch_size)))
-    # The processor keeps and may change the metadata. float() copies; clone() where the frames did not fit a byte.
-    own_metadata = {name: list(value) if isinstance(value, list) else value for name, value in metadata.items()}
-    return frames.clone() if frames.is_floating_point() else frames.float(), own_metadata
+    return cache.get(key, lambda: StoredVideo(*_fetch_video(element, image_patch_size))).get()
 
 
 def qwen_reader():
@@ -151,12 +175,3 @@ def _fetch_video(element: Mapping[str, Any], image_patch_size: int) -> Video:
         raise InputError(
             f"the video cannot be read ({error})", file=path if isinstance(path, str) else None, field="video"
         ) from error
-
-
-def _as_bytes(video: Video) -> Video:
-    """Frames as uint8, a quarter of the memory. Resizing bytes yields bytes, so nothing is lost; checked anyway."""
-    import torch
-
-    frames, metadata = video
-    small = frames.to(torch.uint8)
-    return (small if torch.equal(small.to(frames.dtype), frames) else frames), metadata

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from qwen_vl_utils import fetch_video
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.sampling import sample_frame_indices
 from mllm4d_verl.video import FrameCache, load_video
+from mllm4d_verl.video.frames import StoredVideo
 
 
 def _element(path, nframes=8, **limits):
@@ -37,14 +39,19 @@ class TestLoadVideo:
         assert (cache.misses, cache.hits) == (1, 1)
         assert cache.bytes == want.numel()  # a byte a value
 
-    def test_result_belongs_to_the_caller(self, write_video, tmp_path):
+    def test_metadata_belongs_to_the_caller(self, write_video, tmp_path):
         element, cache = _element(write_video(tmp_path / "left.mp4")), FrameCache()
-        frames, metadata = load_video(element, 16, cache)
-        frames.zero_()
-        metadata["frames_indices"].clear()
-        frames, metadata = load_video(element, 16, cache)
-        assert frames.any()
-        assert len(metadata["frames_indices"]) == 8
+        load_video(element, 16, cache)[1]["frames_indices"].clear()
+        assert len(load_video(element, 16, cache)[1]["frames_indices"]) == 8
+
+    def test_frames_are_shared_while_they_are_in_use(self, write_video, tmp_path):
+        element, cache = _element(write_video(tmp_path / "left.mp4")), FrameCache()
+        frames, _ = load_video(element, 16, cache)
+        assert load_video(element, 16, cache)[0] is frames
+        released, want = weakref.ref(frames), frames.clone()
+        del frames
+        assert released() is None
+        assert torch.equal(load_video(element, 16, cache)[0], want)
 
     def test_a_rewritten_file_is_read_again(self, write_video, tmp_path):
         path, cache = tmp_path / "left.mp4", FrameCache()
@@ -78,7 +85,7 @@ class TestLoadVideo:
 class TestFrameCache:
     @staticmethod
     def _entry(size):
-        return torch.zeros(size, dtype=torch.uint8), {}
+        return StoredVideo(torch.zeros(size, dtype=torch.uint8), {})
 
     def test_the_least_recently_used_entry_goes_first(self):
         cache = FrameCache(max_bytes=100)
@@ -91,7 +98,7 @@ class TestFrameCache:
 
     def test_what_is_larger_than_the_cache_is_not_kept(self):
         cache = FrameCache(max_bytes=10)
-        assert cache.get("a", lambda: self._entry(11))[0].numel() == 11
+        assert cache.get("a", lambda: self._entry(11)).nbytes == 11
         assert (len(cache), cache.bytes) == (0, 0)
 
     def test_threads_wait_for_one_load(self):
@@ -113,4 +120,4 @@ class TestFrameCache:
         cache = FrameCache()
         with pytest.raises(OSError, match="x"):
             cache.get("a", lambda: (_ for _ in ()).throw(OSError("x")))
-        assert cache.get("a", lambda: self._entry(4))[0].numel() == 4
+        assert cache.get("a", lambda: self._entry(4)).nbytes == 4
