@@ -209,7 +209,7 @@ def examine_adaptations(where: str, *, vllm: bool) -> list[Check]:
     checks = []
     for adaptation in ADAPTATIONS.values():
         of_vllm = adaptation.module.startswith("vllm")
-        if not adaptation.where() or (of_vllm and not vllm):
+        if (of_vllm and not vllm) or not adaptation.concerns():
             continue
 
         def check(adaptation=adaptation) -> str:

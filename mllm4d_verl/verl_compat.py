@@ -17,7 +17,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -66,6 +66,7 @@ class Adaptation:
         change: takes the stock callable and returns the one to use.
         where: tells whether this adaptation concerns this process at all.
         proof: takes the stock callable and tells whether the fault is still there; None if only a run can tell.
+        may_be_missing: whether a version without the target is one without the fault.
     """
 
     name: str
@@ -74,13 +75,15 @@ class Adaptation:
     change: Callable[[Callable], Callable]
     where: Callable[[], bool]
     proof: Callable[[Callable], bool] | None = None
-    reason: str = field(default="")
+    may_be_missing: bool = False
 
     def install(self) -> None:
         if self.where():
             after_import(self.module, self._apply)
 
     def _apply(self, module: ModuleType) -> None:
+        if self.may_be_missing and not self._present(module):
+            return
         owner, name = self._owner(module)
         stock = inspect.getattr_static(owner, name)
         if getattr(stock, _MARK, None):
@@ -89,6 +92,17 @@ class Adaptation:
         functools.update_wrapper(adapted, stock)
         setattr(adapted, _MARK, self.name)
         setattr(owner, name, adapted)
+
+    def concerns(self) -> bool:
+        """Whether there is something to adapt in this process. Imports the module."""
+        return self.where() and (not self.may_be_missing or self._present(importlib.import_module(self.module)))
+
+    def _present(self, module: ModuleType) -> bool:
+        try:
+            self._owner(module)
+        except ChangedUpstreamError:
+            return False
+        return True
 
     def _owner(self, module: ModuleType) -> tuple[Any, str]:
         *path, name = self.target.split(".")
@@ -128,11 +142,13 @@ def _everywhere() -> bool:
     return True
 
 
-def adapts(module: str, target: str, where: Callable[[], bool] = _everywhere) -> Callable[[Callable], Adaptation]:
+def adapts(
+    module: str, target: str, where: Callable[[], bool] = _everywhere, may_be_missing: bool = False
+) -> Callable[[Callable], Adaptation]:
     """Decorator: the function takes the stock callable `target` of `module` and returns its replacement."""
 
     def register(change: Callable[[Callable], Callable]) -> Adaptation:
-        adaptation = Adaptation(change.__name__, module, target, change, where, reason=inspect.getdoc(change) or "")
+        adaptation = Adaptation(change.__name__, module, target, change, where, may_be_missing=may_be_missing)
         ADAPTATIONS[adaptation.name] = adaptation
         return adaptation
 
@@ -528,6 +544,33 @@ def second_per_grid(metadata: Mapping[str, Any], video_processor: Any) -> float:
 @proves(give_vllm_second_per_grid)
 def _stock_passes_no_metadata(stock: Callable) -> bool:
     return "metadata" not in inspect.getsource(stock)
+
+
+@adapts("vllm.model_executor.models.vision", "FusedInputNorm.__init__", may_be_missing=True)
+def keep_pixel_scale_out_of_the_weights(stock: Callable) -> Callable:
+    """A Qwen2.5-VL rollout started with `load_format=dummy`, verl's default, is blind.
+
+    vLLM scales pixels on the device with a mean and a deviation that it keeps as buffers of the model's state. Dummy
+    loading fills all of the state with numbers below 0.001, and verl's weight update brings the trained weights, not
+    these buffers: every pixel becomes zero. Nothing fails. Here the buffers stay out of the state, so that nothing
+    overwrites what the constructor computed from the processor's config.
+    """
+
+    def __init__(self, *args, **kwargs):  # noqa: N807
+        stock(self, *args, **kwargs)
+        for name, buffer in list(self.named_buffers(recurse=False)):
+            self.register_buffer(name, buffer, persistent=False)
+
+    return __init__
+
+
+@proves(keep_pixel_scale_out_of_the_weights)
+def _stock_keeps_the_scale_in_the_state(stock: Callable) -> bool:
+    from vllm.model_executor.models.vision import FusedInputNorm
+
+    norm = FusedInputNorm.__new__(FusedInputNorm)
+    stock(norm, [0.5] * 3, [0.5] * 3, 1 / 255)
+    return bool(norm.state_dict())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

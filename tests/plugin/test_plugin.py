@@ -42,6 +42,12 @@ class TestMovedTarget:
         with pytest.raises(verl_compat.ChangedUpstreamError, match=r"some.module has no Class.f .* mends_f"):
             adaptation._apply(types.ModuleType("some.module"))
 
+    def test_a_target_that_may_be_missing_is_left(self):
+        adaptation = verl_compat.Adaptation(
+            "mends_f", "some.module", "Class.f", lambda stock: stock, lambda: True, may_be_missing=True
+        )
+        adaptation._apply(types.ModuleType("some.module"))
+
     def test_applies_once(self):
         module = types.ModuleType("some.module")
         module.f = lambda: "stock"
@@ -57,7 +63,8 @@ REGISTERED = """
 import verl, mllm4d_verl.plugin as plugin
 from verl.plugin.platform import PlatformRegistry, get_platform
 import os, sys
-print(plugin.failure, "cpu" in PlatformRegistry.registered_names(), *map(os.environ.get, ("VERL_ENGINE_DEVICE", "VLLM_CPU_KVCACHE_SPACE")))
+print(plugin.failure, "cpu" in PlatformRegistry.registered_names(),
+      *map(os.environ.get, ("VERL_ENGINE_DEVICE", "VLLM_CPU_KVCACHE_SPACE")))
 print([m for m in ("vllm", "hydra", "mllm4d_verl.datasets", "mllm4d_verl.reward") if m in sys.modules])
 """
 
