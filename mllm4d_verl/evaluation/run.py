@@ -12,7 +12,7 @@ from mllm4d_verl.data_tools.atomic import atomic_path
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.datasets import validate_rows
 from mllm4d_verl.datasets.options import PromptOptions
-from mllm4d_verl.datasets.reader import FileKind, file_kind
+from mllm4d_verl.datasets.reader import FileKind, file_kind, read_rows
 from mllm4d_verl.reward import DEFAULT_PRESET
 
 from .generate import Progress, plan_file, run_job
@@ -166,6 +166,11 @@ def _check_rows(qa: str, template: str, dataset: dict[str, Any]) -> None:
             remedy="Evaluate the question rows they were made from",
         )
     validate_rows(qa, template, **dataset)
+    seen: set[str] = set()
+    for source in read_rows([qa], PromptOptions.from_config(dataset)):
+        if source.row.id in seen:
+            raise InputError(f"the id {source.row.id!r} occurs twice", file=qa, row=source.index, field="id")
+        seen.add(source.row.id)
 
 
 def _prompt_config(changes: dict[str, Any], template: str) -> dict[str, Any]:
@@ -190,7 +195,8 @@ def _prompt_config(changes: dict[str, Any], template: str) -> dict[str, Any]:
 
 
 def _default_folder(job: GenerationJob, fingerprint: str) -> Path:
-    return Path("outputs", "eval", f"{Path(job.model).name}-{Path(job.data).stem}-{job.template}-{fingerprint}")
+    names = (Path(job.model).name, Path(job.data).stem, Path(job.template).stem, fingerprint)
+    return Path("outputs", "eval", "-".join(names))
 
 
 def _fingerprint_of(run_file: Path) -> str | None:

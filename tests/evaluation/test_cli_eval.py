@@ -72,6 +72,20 @@ def test_bad_input_is_a_message_and_exit_code_2(runs, arguments, message):
     assert not (runs / "outputs").exists()
 
 
+def test_repeated_ids_are_refused(tmp_path, write_video):
+    import pandas as pd
+
+    from mllm4d_verl.evaluation import evaluate
+
+    write_video(tmp_path / "clip.mp4")
+    row = QARow("q0", "c0", "clip.mp4", 8, "camera_relative_direction", 0, 7, "Where to?", ["left", "right"], "A")
+    file = write_qa(tmp_path / "rows.parquet", [row])
+    pd.concat([pd.read_parquet(file)] * 2).to_parquet(file)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="row 1, field id: the id 'q0' occurs twice"):
+        evaluate(tmp_path, file)
+
+
 def test_key_values():
     pairs = ["a=1", "b=true", "c=text", 'd={"image": 0}', "e=x=y", "f=None"]
     assert _key_values(pairs, "--engine") == {"a": 1, "b": True, "c": "text", "d": {"image": 0}, "e": "x=y", "f": None}
