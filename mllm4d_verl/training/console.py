@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +21,15 @@ _SHOWN = (
     ("response_length/mean", "tokens"),
     ("perf/time_per_step", "s/step"),
 )
+
+
+@contextmanager
+def count_progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar called as progress(done, total), total None while it is not known; it disappears at the end."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), _TimeRemainingColumn(), console=console, transient=True) as bar:
+        line = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(line, completed=done, total=total)
 
 
 class StepProgress:
@@ -40,6 +51,7 @@ class StepProgress:
             _TimeRemainingColumn(elapsed_when_finished=False),
             TextColumn("{task.fields[numbers]}", style="dim"),
             console=console,
+            transient=True,
             speed_estimate_period=300.0,
         )
         self._task = self._progress.add_task(label, total=total_steps, numbers="starting verl")

@@ -6,11 +6,52 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
+from types import TracebackType
 
 import psutil
 
 _GRACE_SECONDS = (15.0, 5.0)  # after SIGINT, after SIGTERM
+
+
+class MemoryMeter:
+    """A context manager that samples the memory of this process and all its descendants.
+
+    Args:
+        every_seconds: time between two samples.
+    """
+
+    def __init__(self, every_seconds: float = 5.0) -> None:
+        self._every_seconds = every_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.peak_bytes = 0
+
+    def __enter__(self) -> MemoryMeter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        own = psutil.Process()
+        while True:
+            self.peak_bytes = max(self.peak_bytes, resident_bytes({own, *own.children(recursive=True)}))
+            if self._stop.wait(self._every_seconds):
+                return
+
+
+def resident_bytes(processes: set[psutil.Process]) -> int:
+    """Proportional set size (shared pages counted once) summed over the processes that are still there."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.is_running():  # the same process, not a later one with its id
+                total += process.memory_full_info().pss
+    return total
 
 
 class ProcessTree:
@@ -34,13 +75,9 @@ class ProcessTree:
             self._seen.update(leader.children(recursive=True))
 
     def memory_bytes(self) -> int:
-        """Proportional set size summed over the tree: shared pages counted once. Updates the peak."""
+        """`resident_bytes` of the tree now. Updates the peak."""
         self.remember()
-        total = 0
-        for process in self._seen:
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                if process.is_running():  # the same process, not a later one with its id
-                    total += process.memory_full_info().pss
+        total = resident_bytes(self._seen)
         self.peak_memory_bytes = max(self.peak_memory_bytes, total)
         return total
 

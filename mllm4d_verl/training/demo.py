@@ -1,0 +1,322 @@
+"""The whole way on one machine: world, questions, tiny model, SFT, cold start, GRPO, evaluation, table and curve."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mllm4d_verl.data_tools.errors import InputError
+
+from .command import TrainingJob
+from .console import StepProgress, console, count_progress
+from .metrics import read_metrics, series
+from .recipe import Recipe
+from .run import plan_training, run_training
+from .stages import StageLog
+from .validation import check_data
+
+SETTINGS_FILE = "demo.yaml"
+# verl's name of the mean reward of a step's responses.
+REWARD_KEYS = ("critic/score/mean", "critic/rewards/mean")
+
+# What is evaluated: name of the model, the stage that made it, and the prompt it was trained on.
+_EVALUATED = (
+    ("base", "model", "direct"),
+    ("SFT", "sft", "direct"),
+    ("cold start", "cold-start", "st_cot"),
+    ("GRPO", "grpo", "st_cot"),
+)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where the demo left its results.
+
+    Attributes:
+        summary: content of summary.json.
+        summary_file: the file.
+        curve_file: PNG of the reward over GRPO's steps.
+    """
+
+    summary: dict[str, Any]
+    summary_file: Path
+    curve_file: Path
+
+
+def demo_settings(recipe: Recipe, scale: str) -> dict[str, Any]:
+    """Settings of a scale: the file's own with the scale's changes.
+
+    Raises:
+        InputError: the recipe has no demo, or no such scale.
+    """
+    file = recipe.folder / SETTINGS_FILE
+    if not file.is_file():
+        raise InputError(f"recipe {recipe.name!r} has no demo", file=file)
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    scales = settings.pop("scales", {})
+    if scale != settings.pop("scale") and scale not in scales:
+        raise InputError(f"no scale {scale!r}", file=file, field="--scale", remedy=f"Known: full, {', '.join(scales)}")
+    return _merged(settings, scales.get(scale, {}))
+
+
+def run_demo(recipe: Recipe, out: Path, seed: int = 0, scale: str = "full", stall_minutes: float = 15.0) -> DemoResult:
+    """Run every stage that is not done yet.
+
+    Each stage leaves a stamp with a hash of its settings in `out/stages`; a second run does what is missing or changed,
+    and an interrupted training goes on from its last checkpoint.
+
+    Args:
+        recipe: its stages train the model; its `demo.yaml` has the other settings.
+        out: folder for everything.
+        seed: of world, questions and model.
+        scale: "full" or "quick".
+        stall_minutes: see `run_training`.
+
+    Raises:
+        InputError: unknown scale, or settings that do not fit.
+        TrainingError: a training failed.
+    """
+    settings = demo_settings(recipe, scale)
+    out = out.absolute()
+    for name, value in recipe.environment().items():
+        os.environ.setdefault(name, value)
+    demo = _Demo(recipe, out, seed, settings, StageLog(out / "stages"), stall_minutes)
+    demo.make_data()
+    demo.train()
+    demo.evaluate()
+    summary = demo.summary(scale)
+    summary_file, curve_file = out / "summary.json", out / "reward.png"
+    summary_file.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
+    plot_rewards(summary["reward_curve"], curve_file)
+    return DemoResult(summary, summary_file, curve_file)
+
+
+@dataclass
+class _Demo:
+    recipe: Recipe
+    out: Path
+    seed: int
+    settings: dict[str, Any]
+    log: StageLog
+    stall_minutes: float
+
+    def make_data(self) -> None:
+        world, questions, model = (self.settings[part] for part in ("world", "questions", "model"))
+        self._stage("world", [world, self.seed], (), lambda: self._make_world(world))
+        self._stage("questions", [questions, self.seed], ("world",), lambda: self._make_questions(questions))
+        self._stage("model", [model, self.seed], ("questions",), lambda: self._make_model(model))
+
+    def train(self) -> None:
+        previous = "model"
+        for stage in ("sft", "cold-start", "grpo"):
+            job = TrainingJob(
+                stage,
+                self.recipe,
+                self.out / stage,
+                model=str(self._model_of(previous)),
+                data=self.out / "qa",
+                overrides=tuple(self.settings["training"][stage]),
+            )
+            config = self.recipe.compose(stage, job.overrides)
+            self._stage(stage, _plain(config), (previous,), lambda job=job: self._train(job))
+            previous = stage
+
+    def evaluate(self) -> None:
+        for name, stage, template in _EVALUATED:
+            settings = {**self.settings["evaluation"], "template": template}
+            self._stage(
+                f"evaluation-{stage}",
+                settings,
+                (stage, "questions"),
+                lambda name=name, stage=stage, settings=settings: self._evaluate(name, stage, settings),
+            )
+
+    def summary(self, scale: str) -> dict[str, Any]:
+        records = self.log.records
+        stages = {
+            name: {key: record[key] for key in ("seconds", "peak_memory_bytes", "reused")}
+            for name, record in records.items()
+        }
+        curve = series(read_metrics(self.out / "grpo" / "metrics"), REWARD_KEYS)
+        return {
+            "scale": scale,
+            "seed": self.seed,
+            "seconds": round(sum(record["seconds"] for record in records.values()), 1),
+            "peak_memory_bytes": max(record["peak_memory_bytes"] for record in records.values()),
+            "stages": stages,
+            "parameters": records["model"]["figures"]["parameters"],
+            "questions": records["questions"]["figures"],
+            "models": {name: records[f"evaluation-{stage}"]["figures"] for name, stage, _ in _EVALUATED},
+            "reward_curve": curve,
+        }
+
+    def _stage(
+        self, name: str, settings: Any, after: tuple[str, ...], work: Callable[[], dict[str, Any] | None]
+    ) -> None:
+        record = self.log.run(name, settings, after, work)
+        state = "done before" if record["reused"] else f"{record['seconds']:.0f} s"
+        memory = f"{record['peak_memory_bytes'] / 2**30:.1f} GiB"
+        console.print(f"[green]✓[/green] {name:<22} {state:>11}  {memory:>9}", highlight=False)
+
+    def _make_world(self, world: dict[str, Any]) -> dict[str, Any]:
+        from mllm4d_verl.data_tools.synthetic import write_world
+
+        options = dict(world)
+        preset, clips = options.pop("preset"), options.pop("clips")
+        with count_progress("world: clips") as progress:
+            ids = write_world(
+                self.out / "world",
+                clips=clips,
+                seed=self.seed,
+                config=preset,
+                dense=False,
+                workers=os.cpu_count() or 1,
+                progress=progress,
+                **options,
+            )
+        return {"clips": len(ids)}
+
+    def _make_questions(self, questions: dict[str, Any]) -> dict[str, Any]:
+        from mllm4d_verl.data_tools.questions import QuestionConfig, write_questions
+
+        with count_progress("questions: clips") as progress:
+            report = write_questions(
+                self.out / "world", self.out / "qa", QuestionConfig(seed=self.seed, **questions), progress
+            )
+        return {"rows": report.rows, "clips": report.clips, "cold_start": report.cold_start}
+
+    def _make_model(self, model: dict[str, Any]) -> dict[str, Any]:
+        from safetensors import safe_open
+
+        from mllm4d_verl.recipes.tiny_cpu.model import build_tiny_model
+
+        folder = build_tiny_model(self.out / "model", corpus=self._corpus(), seed=self.seed, **model)
+        with safe_open(folder / "model.safetensors", "numpy") as weights:
+            return {"parameters": sum(weights.get_tensor(name).size for name in weights.keys())}  # noqa: SIM118
+
+    def _corpus(self) -> Iterator[str]:
+        """All the text the model will meet in training, so that its words become tokens."""
+        from mllm4d_verl.data_tools.schema import read_qa
+        from mllm4d_verl.prompts import render_messages
+
+        for row in read_qa(self.out / "qa" / "cold_start.parquet"):
+            yield row.response or ""
+            for template in ("direct", "st_cot"):
+                yield from (message["content"] for message in render_messages(row, template))
+
+    def _train(self, job: TrainingJob) -> dict[str, Any]:
+        plan = plan_training(job)
+        check_data(plan)
+        with StepProgress(job.stage, plan.total_steps) as progress:
+            result = run_training(plan, stall_minutes=self.stall_minutes, on_step=progress.on_step)
+        return {"steps": result.step, "metrics": result.metrics.get(result.step, {})}
+
+    def _evaluate(self, name: str, stage: str, settings: dict[str, Any]) -> dict[str, Any]:
+        from mllm4d_verl.evaluation import evaluate
+
+        options = {**settings, "max_tokens": None} if settings["template"] == "direct" else settings
+        with count_progress(f"evaluation of {name}") as progress:
+            result = evaluate(
+                self._model_of(stage),
+                self.out / "qa" / "test.parquet",
+                out=self.out / "evaluation" / stage,
+                progress=progress,
+                dtype="float32",
+                **options,
+            )
+        overall, components = result.summary.overall, result.summary.components
+        return {
+            "template": settings["template"],
+            "questions": overall.questions,
+            "accuracy": overall.accuracy.estimate,
+            "accuracy_interval": [overall.accuracy.low, overall.accuracy.high],
+            "chance": overall.chance,
+            "invalid": overall.invalid,
+            "reward": overall.reward.estimate,
+            "reward_interval": [overall.reward.low, overall.reward.high],
+            "format": overall.format.estimate,
+            "spatio_temporal": components["st"],
+            "camera_error_m": result.summary.camera_center.median_m,
+            "object_error_m": result.summary.object_center.median_m,
+            "tasks": {task.task: task.accuracy.estimate for task in result.summary.tasks},
+        }
+
+    def _model_of(self, stage: str) -> Path:
+        return self.out / "model" if stage == "model" else self.out / stage / "hf"
+
+
+def demo_table(summary: dict[str, Any]) -> Any:
+    """A rich table of the models on held-out clips."""
+    from rich.table import Table
+
+    questions = next(iter(summary["models"].values()))["questions"]
+    table = Table(title=f"Held-out clips, {questions} questions", title_justify="left")
+    table.add_column("model")
+    headings = ("prompt", "accuracy %", "95% interval", "chance %", "format", "ST-reward", "95% interval", "invalid")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name, figures in summary["models"].items():
+        chance = figures["chance"]
+        table.add_row(
+            name,
+            figures["template"],
+            f"{100 * figures['accuracy']:.1f}",
+            _range(figures["accuracy_interval"], 100, 1),
+            "" if chance is None else f"{100 * chance:.1f}",
+            f"{figures['format']:.2f}",
+            f"{figures['reward']:.3f}",
+            _range(figures["reward_interval"], 1, 3),
+            str(figures["invalid"]),
+        )
+    return table
+
+
+def _range(interval: list[float | None], factor: float, decimals: int) -> str:
+    if None in interval:  # too few clips for an interval
+        return ""
+    return " - ".join(f"{factor * bound:.{decimals}f}" for bound in interval)
+
+
+def plot_rewards(curve: list[tuple[int, float]], file: Path, window: int = 10) -> None:
+    """Draw the mean reward of every GRPO step and its running mean.
+
+    Args:
+        curve: (step, mean reward).
+        file: PNG to write.
+        window: steps of the running mean.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    steps, rewards = [step for step, _ in curve], [reward for _, reward in curve]
+    running = [sum(rewards[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(rewards))]
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(steps, rewards, alpha=0.35, label="step")
+    axes.plot(steps, running, label=f"mean of {window} steps")
+    axes.set(xlabel="GRPO step", ylabel="mean ST-reward", title="Training reward")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if nested else value
+    return merged
+
+
+def _plain(config: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(config, resolve=False)

@@ -1,0 +1,66 @@
+"""Work that is done once: a stage that finished with the same settings is not repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mllm4d_verl.data_tools.atomic import atomic_path
+
+from .process_tree import MemoryMeter
+
+
+class StageLog:
+    """Stamps of finished stages in a folder, each with a hash of its settings and of the stage it builds on.
+
+    Args:
+        folder: where the stamps are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.records: dict[str, dict[str, Any]] = {}
+
+    def run(
+        self, name: str, settings: Any, after: tuple[str, ...], work: Callable[[], dict[str, Any] | None]
+    ) -> dict[str, Any]:
+        """Do `work` unless its stamp is there.
+
+        Args:
+            name: of the stage.
+            settings: all that decides the result, as plain data.
+            after: stages whose results it uses; they have run.
+            work: does it, and returns figures to remember.
+
+        Returns:
+            The record: `hash`, `seconds`, `peak_memory_bytes`, `reused`, and what `work` returned as `figures`.
+        """
+        fingerprint = _hash([name, settings, [self.records[earlier]["hash"] for earlier in after]])
+        stamp = self._folder / f"{name}.json"
+        if stamp.is_file():
+            record = json.loads(stamp.read_text(encoding="utf-8"))
+            if record["hash"] == fingerprint:
+                self.records[name] = {**record, "reused": True}
+                return self.records[name]
+        started = time.monotonic()
+        with MemoryMeter() as meter:
+            figures = work()
+        record = {
+            "hash": fingerprint,
+            "seconds": round(time.monotonic() - started, 2),
+            "peak_memory_bytes": meter.peak_bytes,
+            "figures": figures or {},
+        }
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(stamp) as part:
+            Path(part).write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
+        self.records[name] = {**record, "reused": False}
+        return self.records[name]
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

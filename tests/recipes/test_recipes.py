@@ -1,0 +1,133 @@
+"""Every recipe composes as verl's entry points will compose it, and describes the model it says it does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("verl")
+
+from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.training.budget import count_parameters, read_model_config, recipe_budget
+from mllm4d_verl.training.recipe import STAGES, Recipe, find_recipe, recipe_names
+
+RECIPES = ("qwen2_5_vl_7b", "qwen3_vl_8b", "tiny_cpu")
+RELEASED = {"qwen3_vl_8b": 8_767_123_696, "qwen2_5_vl_7b": 8_292_166_656}  # parameters on the models' hub pages
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+def test_all_recipes_are_found():
+    assert recipe_names() == list(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("stage", STAGES)
+def test_composes_with_our_datasets_and_resolves(name, stage):
+    from omegaconf import OmegaConf
+
+    config = find_recipe(name).compose(stage)
+    OmegaConf.to_container(config, resolve=True)
+    assert config.data.custom_cls.path == "pkg://mllm4d_verl.datasets"
+    assert config.data.prompt_template == ("direct" if stage == "sft" else "st_cot")
+    assert config.data.truncation == "error"
+    assert config.trainer.resume_mode == "auto"
+    assert config.trainer.save_freq > 0
+    assert "file" in config.trainer.logger
+
+
+def _composed_by_verl(module: str, config_name: str, environment: dict[str, str]) -> str:
+    """The job configuration of verl's entry point, in a process of its own, through the plugin's search path."""
+    command = [sys.executable, "-m", f"verl.trainer.{module}", "--config-name", config_name, "--cfg", "job"]
+    variables = {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_plain_verl_finds_the_recipe_and_composes_the_same(name):
+    from omegaconf import OmegaConf
+
+    theirs = OmegaConf.create(_composed_by_verl("main_ppo", f"{name}/grpo", find_recipe(name).environment()))
+    assert OmegaConf.to_container(theirs) == OmegaConf.to_container(find_recipe(name).compose("grpo"))
+
+
+def test_sft_trainer_finds_recipes_too():
+    from omegaconf import OmegaConf
+
+    theirs = OmegaConf.create(_composed_by_verl("sft_trainer", "tiny_cpu/cold_start", {"VERL_PLATFORM": "cpu"}))
+    assert OmegaConf.to_container(theirs) == OmegaConf.to_container(find_recipe("tiny_cpu").compose("cold-start"))
+
+
+@pytest.mark.parametrize(("name", "parameters"), RELEASED.items())
+class TestReleasedModels:
+    def test_architecture_has_the_published_number_of_parameters(self, name, parameters):
+        assert count_parameters(read_model_config(find_recipe(name))).total == parameters
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_lora_of_the_paper_on_attention_only_and_no_vision_weight_trained(self, name, parameters, stage):
+        config = find_recipe(name).compose(stage)
+        model = config.actor_rollout_ref.model if stage == "grpo" else config.model
+        assert (model.lora_rank, model.lora_alpha, list(model.target_modules)) == (128, 256, ATTENTION)
+        counts = count_parameters(read_model_config(find_recipe(name)), 128, model.target_modules)
+        assert counts.trainable_vision == 0
+        text = read_model_config(find_recipe(name)).text_config
+        query = text.num_attention_heads * (
+            getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        )
+        key = query * text.num_key_value_heads // text.num_attention_heads
+        # A LoRA pair of a matrix (in, out) has rank * (in + out) weights: q, k, v from hidden, o back to it.
+        per_layer = 128 * sum(text.hidden_size + width for width in (query, key, key, query))
+        assert counts.trainable == per_layer * text.num_hidden_layers
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_a_prompt_of_32_frames_fits(self, name, parameters, stage):
+        for size in ((512, 512), (1280, 720)):
+            budget = recipe_budget(find_recipe(name), stage, size)
+            assert budget.tokens.fits, size
+            assert budget.memory.training < 70 * 2**30  # of 80 GB
+
+    def test_dynamic_micro_batches_hold_the_longest_sample(self, name, parameters):
+        config = find_recipe(name).compose("grpo")
+        longest = config.data.max_prompt_length + config.data.max_response_length
+        assert config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu >= longest
+        assert config.actor_rollout_ref.rollout.max_num_batched_tokens >= config.data.max_prompt_length
+
+    def test_values_of_the_paper(self, name, parameters):
+        sft, cold, grpo = (find_recipe(name).compose(stage) for stage in STAGES)
+        assert (sft.optim.lr, sft.optim.lr_warmup_steps_ratio, sft.trainer.total_epochs) == (2e-5, 0.01, 1)
+        assert (cold.optim.lr, cold.trainer.total_training_steps) == (2e-5, 200)
+        actor, rollout = grpo.actor_rollout_ref.actor, grpo.actor_rollout_ref.rollout
+        assert (actor.optim.lr, actor.use_kl_loss, actor.kl_loss_coef) == (5e-5, True, 0.1)
+        assert (rollout.n, rollout.temperature) == (12, 1.0)
+
+
+class TestFindRecipe:
+    def test_a_folder_of_ones_own(self, tmp_path):
+        own = tmp_path / "mine"
+        own.mkdir()
+        (own / "grpo.yaml").write_text(
+            "# @package _global_\ndefaults: [/tiny_cpu/grpo, _self_]\ndata: {train_batch_size: 6}\n"
+        )
+        recipe = find_recipe(str(own))
+        assert not recipe.packaged
+        assert recipe.compose("grpo").data.train_batch_size == 6
+
+    def test_unknown_name_suggests_a_known_one(self):
+        with pytest.raises(InputError, match="Did you mean 'qwen3_vl_8b'"):
+            find_recipe("qwen3_vl_8")
+
+    def test_missing_stage(self, tmp_path):
+        with pytest.raises(InputError, match="no stage 'sft'"):
+            Recipe("empty", tmp_path, packaged=False).config_name("sft")
+
+    def test_misspelt_override(self):
+        with pytest.raises(InputError, match="Hydra does not accept"):
+            find_recipe("tiny_cpu").compose("grpo", ["trainer.total_step=3"])
+
+    def test_lane_is_the_recipes_environment_and_nothing_else(self):
+        assert find_recipe("tiny_cpu").environment()["VERL_PLATFORM"] == "cpu"
+        assert find_recipe("qwen3_vl_8b").environment() == {}
