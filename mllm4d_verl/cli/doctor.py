@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -22,10 +25,12 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of the table.")] = False,
 ) -> None:
     """Check that plugin, versions, reward, dataset and prompts fit together."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from mllm4d_verl import doctor as library
     from mllm4d_verl.cli.output import emit_json
 
-    checks = library.examine(model, ray=ray, vllm=vllm)
+    with contextlib.redirect_stdout(sys.stderr):  # verl and vLLM print while they load
+        checks = library.examine(model, ray=ray, vllm=vllm)
     healthy = library.healthy(checks)
     if json:
         emit_json({"healthy": healthy, "checks": [asdict(check) for check in checks]})
