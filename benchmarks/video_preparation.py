@@ -1,0 +1,123 @@
+"""CPU time to prepare videos for training: a group of rollouts against stock verl, an SFT row with and without cache.
+
+    python benchmarks/video_preparation.py [--rollouts 12] [--repeats 3]
+
+A rollout decodes its prompt's video and runs the model's processor three times, as verl's agent loop does. Seconds are
+CPU seconds of this process, so that other work on the machine disturbs less; medians of the repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
+
+import cv2
+import numpy as np
+from omegaconf import OmegaConf
+from transformers.video_processing_utils import BaseVideoProcessor
+from verl.utils import hf_processor
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.tokenizer import build_multimodal_processor_inputs
+
+from mllm4d_verl.data_tools.schema import QARow, write_qa
+from mllm4d_verl.datasets import MLLM4DDataset, MLLM4DSFTDataset
+from mllm4d_verl.recipes.tiny_cpu.model import build_tiny_model
+from mllm4d_verl.video import frames
+from mllm4d_verl.video.processed import process_once
+
+TEXT = "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>\nWhere to?<|im_end|>\n"
+CLIPS = {"96x96, 8 of 48 frames": (96, 48, 8), "512x512, 32 of 150 frames": (512, 150, 32)}
+LIMITS = {"min_pixels": 784, "max_pixels": 50176}
+
+
+def write_clip(path: Path, side: int, num_frames: int) -> None:
+    background = np.random.default_rng(0).integers(0, 255, (side // 8, side // 8, 3), dtype=np.uint8)
+    background = background.repeat(8, 0).repeat(8, 1)
+    path.parent.mkdir(parents=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (side, side))
+    for index in range(num_frames):
+        writer.write(np.roll(background, index, 1))
+    writer.release()
+
+
+def group_seconds(dataset_class: type, processor, element: dict, rollouts: int) -> float:
+    """One group of rollouts of one prompt, with empty caches."""
+    frames._process_cache = frames.FrameCache()
+    messages = [{"role": "user", "content": [element]}]
+    alive = []  # the agent loop holds the frames of all rollouts of a batch
+    start = time.process_time()
+    for _ in range(rollouts):
+        videos = dataset_class._process_multi_modal_info(messages, 16, OmegaConf.create())[1]
+        alive.append(videos)
+        for _ in range(3):
+            build_multimodal_processor_inputs(processor, text=[TEXT], videos=videos)
+    return time.process_time() - start
+
+
+def sft_row_ms(processor, file: Path, num_rows: int, cache_rows: int) -> float:
+    """Mean over the rows of one clip, after the first row."""
+    config = OmegaConf.create({**LIMITS, "prompt_template": "direct", "max_length": 4096, "cache_rows": cache_rows})
+    dataset = MLLM4DSFTDataset(str(file), processor.tokenizer, config, processor)
+    _ = dataset[0]
+    start = time.process_time()
+    for index in range(1, num_rows):
+        _ = dataset[index]
+    return (time.process_time() - start) / (num_rows - 1) * 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rollouts", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    stock = BaseVideoProcessor.preprocess
+    stock = getattr(stock, "__wrapped__", stock)
+    with tempfile.TemporaryDirectory() as folder:
+        model = build_tiny_model(f"{folder}/model", hidden=32, layers=1, vision_layers=1, max_frame_side=256)
+        processor = hf_processor(str(model))
+        for name, (side, total, num_frames) in CLIPS.items():
+            path = Path(folder, str(side), "left.mp4")
+            write_clip(path, side, total)
+            element = {"type": "video", "video": str(path), "nframes": num_frames, **LIMITS}
+            print(f"{name}, a group of {options.rollouts} rollouts")
+            base = None
+            for label, dataset_class, preprocess in (
+                ("stock verl", RLHFDataset, stock),
+                ("frame cache", MLLM4DDataset, stock),
+                ("frame cache and process_once", MLLM4DDataset, process_once(stock)),
+            ):
+                BaseVideoProcessor.preprocess = preprocess
+                seconds = statistics.median(
+                    group_seconds(dataset_class, processor, element, options.rollouts) for _ in range(options.repeats)
+                )
+                base = base or seconds
+                print(f"  {label:30s} {seconds:8.3f} s   {base / seconds:5.1f} times as fast")
+            BaseVideoProcessor.preprocess = stock
+            rows = [
+                QARow(
+                    f"q{i}",
+                    "c",
+                    str(path),
+                    num_frames,
+                    "camera_relative_direction",
+                    0,
+                    1,
+                    f"Question {i}?",
+                    ["l", "r"],
+                    "A",
+                )
+                for i in range(20)
+            ]
+            file = write_qa(Path(folder, f"{side}.parquet"), rows)
+            plain, cached = (sft_row_ms(processor, file, len(rows), cache) for cache in (0, 100))
+            print(f"  an SFT row: {plain:.1f} ms, with data.cache_rows {cached:.1f} ms, ratio {plain / cached:.1f}")
+
+
+if __name__ == "__main__":
+    main()
