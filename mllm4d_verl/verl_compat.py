@@ -271,6 +271,9 @@ def send_vllm_unexpanded_videos(stock: Callable) -> Callable:
     vision block for every two frames: vLLM expands the first block to the whole video and keeps the others. Nothing
     fails, rewards and losses look healthy, and the policy is trained on prompts it did not answer. Here each video is
     collapsed to the single block vLLM expects.
+
+    Related upstream: verl issue 5024 (older vLLM crashed on the surplus blocks), vLLM issue 46817 (which markers each
+    version of transformers and vLLM keeps around a video).
     """
 
     def dedup(prompt_ids: list[int], processor: Any) -> list[int]:
@@ -345,6 +348,8 @@ def restore_qwen2_5_vl_positions(stock: Callable) -> Callable:
     seconds, so that below 1 s all frames share one position, and lets the text start after height and width only, so
     that it overlaps the later frames. verl binds this function to the processor. Here positions are those of
     transformers 4.52 (modeling_qwen2_5_vl.py) and of vLLM (qwen2_5_vl.py `get_mrope_input_positions`).
+
+    Upstream: the rounding is mended by transformers pull request 48669, later than the versions verl 0.9.1 accepts.
     """
 
     def get_rope_index(
@@ -471,6 +476,8 @@ def let_vllm_keep_video_metadata(stock: Callable) -> Callable:
 
     Its parser keeps (frames, metadata) pairs for models that print timestamps only. Here they are kept for Qwen2.5-VL
     too, where every video of a request comes with metadata; `give_vllm_second_per_grid` uses them.
+
+    Upstream: vLLM pull request 47736, not in the versions that go with verl 0.9.1.
     """
 
     def get_data_parser(self):
@@ -509,7 +516,10 @@ def give_vllm_second_per_grid(stock: Callable) -> Callable:
     The processor inside vLLM gets no metadata (see `let_vllm_keep_video_metadata`), and vLLM converts every floating
     output to the model's dtype: in bfloat16 an interval of 1/3 s becomes 0.334 s. Here the processor gets the metadata,
     and the interval it computes from them stays in single precision, as the actor has it.
+
+    Upstream: vLLM pull request 47736 passes the metadata; the rounding remains.
     """
+    stock_passes_metadata = "metadata" in inspect.getsource(stock)
 
     def _call_hf_processor(self, prompt, mm_data, mm_kwargs, tok_kwargs):
         videos = mm_data.get("videos") or []
@@ -519,13 +529,9 @@ def give_vllm_second_per_grid(stock: Callable) -> Callable:
 
         frames = [video for video, _ in videos]
         metadata = [{k: v for k, v in own.items() if k != "do_sample_frames"} for _, own in videos]
-        outputs = stock(
-            self,
-            prompt,
-            {**mm_data, "videos": frames, "video_metadata": metadata},
-            {"do_sample_frames": False, **mm_kwargs},
-            tok_kwargs,
-        )
+        if not stock_passes_metadata:
+            mm_data = {**mm_data, "videos": frames, "video_metadata": metadata}
+        outputs = stock(self, prompt, mm_data, {"do_sample_frames": False, **mm_kwargs}, tok_kwargs)
         outputs["second_per_grid_ts"] = torch.tensor(
             [second_per_grid(own, self.info.get_hf_processor(**mm_kwargs).video_processor) for own in metadata]
         )
