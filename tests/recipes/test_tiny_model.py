@@ -69,6 +69,13 @@ class TestCheckpoint:
         assert (config.text_config.hidden_size, config.text_config.num_hidden_layers) == (64, 2)
         assert (config.vision_config.hidden_size, config.vision_config.depth) == (32, 1)
 
+    def test_fan_in_init_keeps_activations_of_order_one(self, tmp_path):
+        build_tiny_model(tmp_path, hidden=96, layers=1, fan_in_init=True)
+        model = transformers.AutoModelForImageTextToText.from_pretrained(tmp_path)
+        for name, weight in model.named_parameters():
+            if name.endswith(("q_proj.weight", "down_proj.weight", "qkv.weight", "patch_embed.proj.weight")):
+                assert weight.std().item() == pytest.approx(weight[0].numel() ** -0.5, rel=0.1), name
+
     @pytest.mark.parametrize("wrong", [{"arch": "llama"}, {"hidden": 100}, {"vision_hidden": 0}])
     def test_impossible_arguments_are_refused(self, wrong, tmp_path):
         with pytest.raises(ValueError, match=r"unknown architecture|multiple of 32"):
