@@ -143,7 +143,7 @@ def _check_weights(where: str, weights: Mapping[str, float], known: tuple[str, .
 
 
 #: "default" is varied and stereo-friendly. "tiny" is what a model of a few million parameters learns to see in
-#: minutes: few saturated objects, large calm patches, level camera, plain motions.
+#: minutes: one saturated object, large calm patches, level camera, plain motions.
 PRESETS: dict[str, WorldConfig] = {
     "default": WorldConfig(),
     "tiny": WorldConfig(
@@ -163,13 +163,13 @@ PRESETS: dict[str, WorldConfig] = {
             "shake": 0.25,
         },
         object_motions={"still": 1.0, "left": 1.0, "right": 1.0, "closer": 1.0, "farther": 1.0},
-        camera_travel_m=(0.8, 1.6),
+        camera_travel_m=(1.0, 1.8),
         camera_height_m=(1.0, 1.2),
         camera_pitch_deg=(0.0, 0.0),
         handheld=0.1,
-        num_objects=(1, 2),
-        object_distance_m=(3.0, 5.5),
-        object_travel_m=(1.0, 2.0),
+        num_objects=(1, 1),
+        object_distance_m=(2.5, 4.5),
+        object_travel_m=(0.9, 1.6),
         object_half_size_m=(0.4, 0.6),
         colours=("red", "green", "blue", "yellow"),
         detail=0.0,

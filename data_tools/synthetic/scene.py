@@ -20,11 +20,9 @@ _GROUND_AXIS: dict[str, tuple[float, float, float]] = {
     "closer": (0, 0, -1),
     "farther": (0, 0, 1),
 }
-_PLACEMENT_TRIES = 60
+_PLACEMENT_TRIES = 200
 _CLEARANCE_M = 0.15
 _CAMERA_CLEARANCE_M = 1.0
-#: The centre of an object stays within this share of the half image at frame 0 and at the last frame.
-_IN_VIEW_SHARE = 0.85
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,10 @@ def _sample_objects(
     colours = rng.permutation(np.array(config.colours))
     placed: list[SceneObject] = []
     for index in range(wanted):
-        must_move = index < config.min_moving
+        # Drawn once: trying again with another motion would favour those that stay in view easily.
+        motion = _draw_motion(config, index < config.min_moving, rng)
         for attempt in range(_PLACEMENT_TRIES):
-            candidate = _draw_object(config, str(colours[index]), must_move, len(path), height_m, rng)
+            candidate = _draw_object(config, str(colours[index]), motion, len(path), height_m, rng)
             # A crowded or turning view may leave no place that is always seen; unseen at an end is allowed then.
             relaxed = attempt > _PLACEMENT_TRIES // 2
             if _fits(candidate, placed, path) and (relaxed or _in_view(candidate, path, config, aspect)):
@@ -127,13 +126,15 @@ def _sample_objects(
     return tuple(placed)
 
 
+def _draw_motion(config: WorldConfig, must_move: bool, rng: np.random.Generator) -> str:
+    moving = {name: weight for name, weight in config.object_motions.items() if name != "still"}
+    return _draw(moving if must_move and sum(moving.values()) > 0 else config.object_motions, OBJECT_MOTIONS, rng)
+
+
 def _draw_object(
-    config: WorldConfig, colour: str, must_move: bool, num_frames: int, height_m: float, rng: np.random.Generator
+    config: WorldConfig, colour: str, motion: str, num_frames: int, height_m: float, rng: np.random.Generator
 ) -> SceneObject:
     shape = config.shapes[int(rng.integers(len(config.shapes)))]
-    motion = _draw(config.object_motions, OBJECT_MOTIONS, rng)
-    while must_move and motion == "still" and any(w > 0 for k, w in config.object_motions.items() if k != "still"):
-        motion = _draw(config.object_motions, OBJECT_MOTIONS, rng)
     half = rng.uniform(*config.object_half_size_m, 3)
     if shape == "sphere":
         half = np.full(3, half[0])
@@ -171,12 +172,14 @@ def _fits(candidate: SceneObject, placed: list[SceneObject], path: FloatArray) -
 
 
 def _in_view(candidate: SceneObject, path: FloatArray, config: WorldConfig, aspect: float) -> bool:
-    """The centre projects well inside the image at the first and the last frame."""
+    """The whole object shows at the first and the last frame; what is cut off would pass for a shift of its centre."""
+    half_width = 0.5 / config.focal_per_width
     for frame in (0, -1):
         x, y, z = path[frame, :3, :3].T @ (candidate.centre[frame] - path[frame, :3, 3])
-        if z <= 0.5:
+        nearest = z - candidate.bounding_radius_m
+        if nearest <= _CAMERA_CLEARANCE_M / 2:
             return False
-        half_width = 0.5 / config.focal_per_width
-        if abs(x / z) > _IN_VIEW_SHARE * half_width or abs(y / z) > _IN_VIEW_SHARE * half_width * aspect:
+        reach_x, reach_y = abs(x) + candidate.half_size_m.max(), abs(y) + candidate.half_size_m[1]
+        if reach_x > half_width * nearest or reach_y > half_width * aspect * nearest:
             return False
     return True
