@@ -241,13 +241,16 @@ def examine_adaptations(where: str, *, vllm: bool) -> list[Check]:
 
 
 def examine_actor() -> list[Check]:
-    """The checks of one process, inside an actor of a Ray that is started for them and stopped again."""
+    """The checks of one process, inside an actor: of the Ray at RAY_ADDRESS, or of one started for them."""
     try:
         import ray
 
         started = not ray.is_initialized()
         if started:
-            ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+            own = (
+                {} if os.environ.get("RAY_ADDRESS") else {"address": "local", "num_cpus": 1, "include_dashboard": False}
+            )
+            ray.init(**own, log_to_driver=False, configure_logging=False)
         try:
             actor = ray.remote(num_cpus=0)(_Examiner).remote()
             return [Check(**check) for check in ray.get(actor.examine.remote(), timeout=300)]
