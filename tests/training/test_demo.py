@@ -1,0 +1,107 @@
+"""The demo's parts that need no training: settings, stamps of stages, table, curve."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("verl")
+
+from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.training.demo import demo_settings, demo_table, plot_rewards
+from mllm4d_verl.training.recipe import STAGES, find_recipe
+from mllm4d_verl.training.stages import StageLog
+
+
+class TestSettings:
+    def test_a_scale_changes_only_what_it_names(self):
+        full, quick = (demo_settings(find_recipe("tiny_cpu"), scale) for scale in ("full", "quick"))
+        assert quick["world"]["clips"] < full["world"]["clips"]
+        assert quick["world"]["num_frames"] == full["world"]["num_frames"]
+        assert quick["model"] == full["model"]
+
+    @pytest.mark.parametrize("scale", ["full", "quick"])
+    def test_settings_are_accepted_by_what_they_configure(self, scale):
+        from mllm4d_verl.data_tools.questions import QuestionConfig
+        from mllm4d_verl.data_tools.synthetic import world_preset
+
+        recipe = find_recipe("tiny_cpu")
+        settings = demo_settings(recipe, scale)
+        assert QuestionConfig(**settings["questions"]).num_frames <= settings["world"]["num_frames"]
+        assert world_preset(settings["world"]["preset"])
+        for stage in STAGES:
+            recipe.compose(stage, settings["training"][stage])
+
+    def test_prompt_and_response_fit_the_engine(self):
+        recipe = find_recipe("tiny_cpu")
+        assert recipe.compose("grpo").actor_rollout_ref.rollout.max_model_len >= (
+            recipe.compose("grpo").data.max_prompt_length + recipe.compose("grpo").data.max_response_length
+        )
+
+    def test_unknown_scale(self):
+        with pytest.raises(InputError, match="Known: full, quick"):
+            demo_settings(find_recipe("tiny_cpu"), "huge")
+
+    def test_recipe_without_a_demo(self):
+        with pytest.raises(InputError, match="has no demo"):
+            demo_settings(find_recipe("qwen3_vl_8b"), "full")
+
+
+class TestStageLog:
+    def test_work_is_done_once(self, tmp_path):
+        calls = []
+        for _ in range(2):
+            record = StageLog(tmp_path).run("a", {"n": 1}, (), lambda: calls.append(1))
+        assert (len(calls), record["reused"]) == (1, True)
+
+    def test_changed_settings_or_earlier_stage_repeat_it(self, tmp_path):
+        calls = []
+
+        def both(first: int, second: int) -> None:
+            log = StageLog(tmp_path)
+            log.run("a", first, (), lambda: calls.append("a"))
+            log.run("b", second, ("a",), lambda: calls.append("b"))
+
+        both(1, 1)
+        both(1, 2)
+        assert calls == ["a", "b", "b"]
+        both(2, 2)
+        assert calls == ["a", "b", "b", "a", "b"]
+
+    def test_a_failed_stage_leaves_no_stamp(self, tmp_path):
+        def fail() -> None:
+            raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            StageLog(tmp_path).run("a", 1, (), fail)
+        assert not StageLog(tmp_path).run("a", 1, (), lambda: {"x": 1})["reused"]
+
+    def test_figures_survive(self, tmp_path):
+        StageLog(tmp_path).run("a", 1, (), lambda: {"x": 1})
+        record = StageLog(tmp_path).run("a", 1, (), lambda: None)
+        assert record["figures"] == {"x": 1}
+        assert record["peak_memory_bytes"] > 0
+
+
+def test_table_without_intervals():
+    from rich.console import Console
+
+    figures = {
+        "template": "direct",
+        "questions": 3,
+        "accuracy": 0.5,
+        "accuracy_interval": [None, None],
+        "chance": 0.25,
+        "invalid": 1,
+        "reward": 0.4,
+        "reward_interval": [0.3, 0.5],
+        "format": 1.0,
+    }
+    console = Console(record=True, width=140, file=None)
+    console.print(demo_table({"models": {"base": figures}}))
+    assert "0.300 - 0.500" in console.export_text()
+
+
+@pytest.mark.parametrize("curve", [[], [(1, 0.1), (2, 0.4), (3, 0.2)]])
+def test_curve_is_drawn(tmp_path, curve):
+    plot_rewards(curve, tmp_path / "reward.png")
+    assert (tmp_path / "reward.png").read_bytes().startswith(b"\x89PNG")
