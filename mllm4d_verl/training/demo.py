@@ -16,7 +16,7 @@ from mllm4d_verl.data_tools.errors import InputError
 from .command import TrainingJob
 from .console import StepProgress, console, count_progress
 from .metrics import read_metrics, series
-from .recipe import Recipe
+from .recipe import STAGES, Recipe
 from .run import plan_training, run_training
 from .stages import StageLog
 from .validation import check_data
@@ -25,12 +25,12 @@ SETTINGS_FILE = "demo.yaml"
 # verl's name of the mean reward of a step's responses.
 REWARD_KEYS = ("critic/score/mean", "critic/rewards/mean")
 
-# What is evaluated: name of the model, the stage that made it, and the prompt it was trained on.
+# What is evaluated: name of the model, the stage that made it, and the stage whose prompt it is asked with.
 _EVALUATED = (
-    ("base", "model", "direct"),
-    ("SFT", "sft", "direct"),
-    ("cold start", "cold-start", "st_cot"),
-    ("GRPO", "grpo", "st_cot"),
+    ("base", "model", "sft"),
+    ("SFT", "sft", "sft"),
+    ("cold start", "cold-start", "cold-start"),
+    ("GRPO", "grpo", "grpo"),
 )
 
 
@@ -121,15 +121,15 @@ class _Demo:
                 self.out / stage,
                 model=str(self._model_of(previous)),
                 data=self.out / "qa",
-                overrides=tuple(self.settings["training"][stage]),
+                overrides=(f"data.prompt_template={self._prompt_of(stage)}", *self.settings["training"][stage]),
             )
             config = self.recipe.compose(stage, job.overrides)
             self._stage(stage, _plain(config), (previous,), lambda job=job: self._train(job))
             previous = stage
 
     def evaluate(self) -> None:
-        for name, stage, template in _EVALUATED:
-            settings = {**self.settings["evaluation"], "template": template}
+        for name, stage, asked_as in _EVALUATED:
+            settings = {**self.settings["evaluation"], "template": self._prompt_of(asked_as)}
             self._stage(
                 f"evaluation-{stage}",
                 settings,
@@ -193,9 +193,11 @@ class _Demo:
 
     def _make_model(self, model: dict[str, Any]) -> dict[str, Any]:
         from safetensors import safe_open
+        from transformers.utils import logging
 
         from mllm4d_verl.recipes.tiny_cpu.model import build_tiny_model
 
+        logging.disable_progress_bar()
         folder = build_tiny_model(self.out / "model", corpus=self._corpus(), seed=self.seed, **model)
         with safe_open(folder / "model.safetensors", "numpy") as weights:
             return {"parameters": sum(weights.get_tensor(name).size for name in weights.keys())}  # noqa: SIM118
@@ -203,12 +205,11 @@ class _Demo:
     def _corpus(self) -> Iterator[str]:
         """All the text the model will meet in training, so that its words become tokens."""
         from mllm4d_verl.data_tools.schema import read_qa
-        from mllm4d_verl.prompts import render_messages
+        from mllm4d_verl.prompts import render_conversation
 
         for row in read_qa(self.out / "qa" / "cold_start.parquet"):
-            yield row.response or ""
-            for template in ("direct", "st_cot"):
-                yield from (message["content"] for message in render_messages(row, template))
+            for stage in STAGES:
+                yield from (message["content"] for message in render_conversation(row, self._prompt_of(stage)))
 
     def _train(self, job: TrainingJob) -> dict[str, Any]:
         plan = plan_training(job)
@@ -220,7 +221,6 @@ class _Demo:
     def _evaluate(self, name: str, stage: str, settings: dict[str, Any]) -> dict[str, Any]:
         from mllm4d_verl.evaluation import evaluate
 
-        options = {**settings, "max_tokens": None} if settings["template"] == "direct" else settings
         with count_progress(f"evaluation of {name}") as progress:
             result = evaluate(
                 self._model_of(stage),
@@ -228,11 +228,11 @@ class _Demo:
                 out=self.out / "evaluation" / stage,
                 progress=progress,
                 dtype="float32",
-                **options,
+                **settings,
             )
         overall, components = result.summary.overall, result.summary.components
         return {
-            "template": settings["template"],
+            "template": Path(settings["template"]).name,
             "questions": overall.questions,
             "accuracy": overall.accuracy.estimate,
             "accuracy_interval": [overall.accuracy.low, overall.accuracy.high],
@@ -246,6 +246,12 @@ class _Demo:
             "object_error_m": result.summary.object_center.median_m,
             "tasks": {task.task: task.accuracy.estimate for task in result.summary.tasks},
         }
+
+    def _prompt_of(self, stage: str) -> str:
+        """The prompt template of a stage: a folder of the recipe, or a name the package knows."""
+        name = self.settings["prompts"][stage]
+        own = self.recipe.folder / "prompts" / name
+        return str(own) if own.is_dir() else name
 
     def _model_of(self, stage: str) -> Path:
         return self.out / "model" if stage == "model" else self.out / stage / "hf"
