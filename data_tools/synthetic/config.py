@@ -85,6 +85,11 @@ class WorldConfig:
     shapes: tuple[str, ...] = SHAPES
     colours: tuple[str, ...] = tuple(COLOURS)
 
+    #: Distance of the side walls from the first camera, each drawn for itself. Where they are in sight, their edges
+    #: show sideways and forward motion of the camera.
+    side_wall_m: tuple[float, float] = (5.0, 9.0)
+    #: Give each face of the room its own muted colour, the same in every clip; otherwise all are greyish.
+    coloured_faces: bool = False
     #: Side of a background patch; large patches are what a small model can follow.
     patch_m: float = 1.3
     #: Grey levels of the patches, 0 to 1.
@@ -143,7 +148,7 @@ def _check_weights(where: str, weights: Mapping[str, float], known: tuple[str, .
 
 
 #: "default" is varied and stereo-friendly. "tiny" is what a model of a few million parameters learns to see in
-#: minutes: one saturated object, large calm patches, level camera, plain motions.
+#: minutes: one saturated object, large calm patches, a narrow room whose walls differ in colour, plain motions.
 PRESETS: dict[str, WorldConfig] = {
     "default": WorldConfig(),
     "tiny": WorldConfig(
@@ -172,6 +177,9 @@ PRESETS: dict[str, WorldConfig] = {
         object_travel_m=(0.9, 1.6),
         object_half_size_m=(0.4, 0.6),
         colours=("red", "green", "blue", "yellow"),
+        side_wall_m=(2.6, 3.4),
+        coloured_faces=True,
+        patch_levels=(0.4, 0.6),
         detail=0.0,
     ),
 }

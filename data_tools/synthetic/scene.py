@@ -20,6 +20,16 @@ _GROUND_AXIS: dict[str, tuple[float, float, float]] = {
     "closer": (0, 0, -1),
     "farther": (0, 0, 1),
 }
+#: Factors on the grey of the patches, by face: left, right, ceiling, floor, behind, ahead.
+_FACE_GREYS = (0.65, 0.65, 0.95, 0.85, 0.6, 0.6)
+_FACE_COLOURS = (
+    (0.45, 0.75, 0.85),
+    (0.95, 0.75, 0.45),
+    (1.35, 1.35, 1.35),
+    (0.90, 0.90, 0.75),
+    (0.70, 0.60, 0.70),
+    (0.55, 0.50, 0.60),
+)
 _PLACEMENT_TRIES = 200
 _CLEARANCE_M = 0.15
 _CAMERA_CLEARANCE_M = 1.0
@@ -86,9 +96,8 @@ def sample_scene(config: WorldConfig, num_frames: int, aspect: float, rng: np.ra
     path = camera_path(camera_motion, num_frames, config, rng)
     height_m = rng.uniform(*config.camera_height_m)
     # A separate stream for the look, so that another palette never moves an object.
-    look = np.random.default_rng(rng.integers(2**63))
-    objects = _sample_objects(config, path, height_m, aspect, rng)
-    return Scene(_sample_room(config, height_m, look), objects, camera_motion, path)
+    room = _sample_room(config, height_m, np.random.default_rng(rng.integers(2**63)))
+    return Scene(room, _sample_objects(config, room, path, aspect, rng), camera_motion, path)
 
 
 def _draw(weights: Mapping[str, float], order: tuple[str, ...], rng: np.random.Generator) -> str:
@@ -98,17 +107,17 @@ def _draw(weights: Mapping[str, float], order: tuple[str, ...], rng: np.random.G
 
 def _sample_room(config: WorldConfig, height_m: float, rng: np.random.Generator) -> Room:
     reach = config.object_distance_m[1] + config.object_travel_m[1]
-    low = np.array([-rng.uniform(6.0, 9.0), height_m - rng.uniform(4.0, 6.0), -rng.uniform(6.0, 9.0)])
-    high = np.array([rng.uniform(6.0, 9.0), height_m, reach + rng.uniform(1.5, 3.0)])
+    left_m, right_m = rng.uniform(*config.side_wall_m, 2)
+    low = np.array([-left_m, height_m - rng.uniform(3.0, 5.0), -rng.uniform(6.0, 9.0)])
+    high = np.array([right_m, height_m, reach + rng.uniform(1.0, 2.5)])
     grey = rng.uniform(*config.patch_levels, (6, 32, 32, 1))
     tint = rng.uniform(0.85, 1.0, (6, 1, 1, 3))
-    # Faces differ in brightness, as under a lamp: floor and ceiling light, walls darker.
-    face = np.array([0.65, 0.65, 0.95, 0.85, 0.6, 0.6]).reshape(6, 1, 1, 1)
-    return Room(low, high, grey * tint * face, config.patch_m, config.detail)
+    face = np.array(_FACE_COLOURS if config.coloured_faces else _FACE_GREYS).reshape(6, 1, 1, -1)
+    return Room(low, high, np.minimum(grey * tint * face, 1.0), config.patch_m, config.detail)
 
 
 def _sample_objects(
-    config: WorldConfig, path: FloatArray, height_m: float, aspect: float, rng: np.random.Generator
+    config: WorldConfig, room: Room, path: FloatArray, aspect: float, rng: np.random.Generator
 ) -> tuple[SceneObject, ...]:
     wanted = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
     colours = rng.permutation(np.array(config.colours))
@@ -117,10 +126,10 @@ def _sample_objects(
         # Drawn once: trying again with another motion would favour those that stay in view easily.
         motion = _draw_motion(config, index < config.min_moving, rng)
         for attempt in range(_PLACEMENT_TRIES):
-            candidate = _draw_object(config, str(colours[index]), motion, len(path), height_m, rng)
+            candidate = _draw_object(config, str(colours[index]), motion, len(path), float(room.high[1]), rng)
             # A crowded or turning view may leave no place that is always seen; unseen at an end is allowed then.
             relaxed = attempt > _PLACEMENT_TRIES // 2
-            if _fits(candidate, placed, path) and (relaxed or _in_view(candidate, path, config, aspect)):
+            if _fits(candidate, placed, room, path) and (relaxed or _in_view(candidate, path, config, aspect)):
                 placed.append(candidate)
                 break
     return tuple(placed)
@@ -159,9 +168,12 @@ def _draw_object(
     return SceneObject(shape, colour, motion, half, float(yaw), start + progress * direction * travel_m)
 
 
-def _fits(candidate: SceneObject, placed: list[SceneObject], path: FloatArray) -> bool:
-    """No collision with another object or the camera at any frame."""
+def _fits(candidate: SceneObject, placed: list[SceneObject], room: Room, path: FloatArray) -> bool:
+    """No collision with a wall, another object or the camera at any frame."""
     radius = candidate.bounding_radius_m
+    across = candidate.centre[:, ::2]
+    if (across < room.low[::2] + radius).any() or (across > room.high[::2] - radius).any():
+        return False
     to_camera = np.linalg.norm(candidate.centre - path[:, :3, 3], axis=-1)
     if to_camera.min() < radius + _CAMERA_CLEARANCE_M:
         return False
