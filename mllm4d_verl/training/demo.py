@@ -65,6 +65,16 @@ def demo_settings(recipe: Recipe, scale: str) -> dict[str, Any]:
     return _merged(settings, scales.get(scale, {}))
 
 
+def question_config(settings: dict[str, Any], seed: int) -> Any:
+    """The QuestionConfig of a demo's `questions` settings."""
+    from mllm4d_verl.data_tools.questions import QuestionConfig
+    from mllm4d_verl.data_tools.questions.config import Thresholds
+
+    options = dict(settings)
+    thresholds = Thresholds(**options.pop("thresholds", {}))
+    return QuestionConfig(seed=seed, thresholds=thresholds, **options)
+
+
 def run_demo(recipe: Recipe, out: Path, seed: int = 0, scale: str = "full", stall_minutes: float = 15.0) -> DemoResult:
     """Run every stage that is not done yet.
 
@@ -183,11 +193,11 @@ class _Demo:
         return {"clips": len(ids)}
 
     def _make_questions(self, questions: dict[str, Any]) -> dict[str, Any]:
-        from mllm4d_verl.data_tools.questions import QuestionConfig, write_questions
+        from mllm4d_verl.data_tools.questions import write_questions
 
         with count_progress("questions: clips") as progress:
             report = write_questions(
-                self.out / "world", self.out / "qa", QuestionConfig(seed=self.seed, **questions), progress
+                self.out / "world", self.out / "qa", question_config(questions, self.seed), progress
             )
         return {"rows": report.rows, "clips": report.clips, "cold_start": report.cold_start}
 

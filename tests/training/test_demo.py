@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("verl")
 
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.training.demo import demo_settings, demo_table, plot_rewards
+from mllm4d_verl.training.demo import demo_settings, demo_table, plot_rewards, question_config
 from mllm4d_verl.training.recipe import STAGES, find_recipe
 from mllm4d_verl.training.stages import StageLog
 
@@ -21,12 +21,11 @@ class TestSettings:
 
     @pytest.mark.parametrize("scale", ["full", "quick"])
     def test_settings_are_accepted_by_what_they_configure(self, scale):
-        from mllm4d_verl.data_tools.questions import QuestionConfig
         from mllm4d_verl.data_tools.synthetic import world_preset
 
         recipe = find_recipe("tiny_cpu")
         settings = demo_settings(recipe, scale)
-        assert QuestionConfig(**settings["questions"]).num_frames <= settings["world"]["num_frames"]
+        assert question_config(settings["questions"], seed=0).num_frames <= settings["world"]["num_frames"]
         assert world_preset(settings["world"]["preset"])
         for stage in STAGES:
             recipe.compose(stage, settings["training"][stage])
