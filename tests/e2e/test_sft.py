@@ -24,8 +24,6 @@ def test_trains_resumes_after_a_kill_and_merges(lora_rank: int, tiny_model, run_
         *("data.train_batch_size=4", "data.micro_batch_size_per_gpu=4", "data.val_files=null"),
         *(f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1", "optim.lr=1e-2"),
     ]
-    if lora_rank:
-        command.append("model.target_modules=[q_proj,k_proj,v_proj,o_proj]")
     marker = out / "checkpoints" / "latest_checkpointed_iteration.txt"
     run_command(command, tmp_path / "killed", until=lambda log: marker.exists())
     resumed_from = int(marker.read_text())
