@@ -32,7 +32,7 @@ def demo(
     try:
         result = run_demo(find_recipe(recipe), out, seed, scale, stall_minutes)
     except TrainingError as error:
-        console.print(f"mllm4d: {error}", style="red", markup=False, highlight=False)
+        console.print(f"mllm4d: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     console.print(demo_table(result.summary))
     minutes, gib = result.summary["seconds"] / 60, result.summary["peak_memory_bytes"] / 2**30

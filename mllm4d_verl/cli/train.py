@@ -91,7 +91,7 @@ def _run(job: Any, stall_minutes: float, limit: float | None, check: bool, dry_r
         with StepProgress(job.stage, plan.total_steps) as progress:
             result = run_training(plan, stall_minutes=stall_minutes, limit_minutes=limit, on_step=progress.on_step)
     except TrainingError as error:
-        console.print(f"mllm4d: {error}", style="red", markup=False, highlight=False)
+        console.print(f"mllm4d: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     console.print(f"step {result.step} done; the model is {result.model}", highlight=False)
     if json_line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from .process_tree import ProcessTree
 
 _POLL_SECONDS = 1.0
 _MEMORY_EVERY_SECONDS = 5.0
+# Ray colours its lines and puts "(Actor pid=1)" in front of them.
+_PREFIX = re.compile(r"(\x1b\[[0-9;]*m|^\((\w+) pid=\d+\)\s?)+")
+_ERROR_LINE = re.compile(r"(?!ray\.|torch\.distributed\.elastic)[\w.]*(Error|Exception)\b.*: ")
 
 
 class TrainingError(RuntimeError):
@@ -204,7 +208,7 @@ def _run(
             raise
         tree.end_leftovers()
     if code != 0:
-        raise TrainingError(f"verl ended with code {code}; the log is {plan.log_file}\n{_tail(plan.log_file)}")
+        raise TrainingError(f"verl ended with code {code}\n{_failure(plan.log_file)}")
     return tree.peak_memory_bytes
 
 
@@ -240,7 +244,7 @@ def _merge(checkpoint: Path, out: Path, plan: TrainingPlan) -> Path:
             check=False,
         ).returncode
     if code != 0:
-        raise TrainingError(f"could not merge {checkpoint}; the log is {plan.log_file}\n{_tail(plan.log_file)}")
+        raise TrainingError(f"could not merge {checkpoint}\n{_failure(plan.log_file)}")
     stamp.write_text(checkpoint.name)
     return out
 
@@ -261,6 +265,11 @@ def _total_steps(config: Any) -> int | None:
     return rows // int(config.data.train_batch_size) * int(config.trainer.total_epochs)
 
 
-def _tail(log_file: Path, lines: int = 25) -> str:
+def _failure(log_file: Path, lines: int = 12) -> str:
+    """What the log says of a failure: the last error that was raised, then its end."""
     with log_file.open(encoding="utf-8", errors="replace") as log:
-        return "".join(f"  | {line.rstrip()}\n" for line in deque(log, maxlen=lines)).rstrip()
+        text = [_PREFIX.sub("", line.rstrip()) for line in log]
+    error = next((line for line in reversed(text) if _ERROR_LINE.match(line)), None)
+    shown = [f"  {error}"] if error else []
+    shown += [f"The log is {log_file} and ends:", *(f"  | {line}" for line in deque(text, maxlen=lines))]
+    return "\n".join(shown)

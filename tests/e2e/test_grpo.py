@@ -22,11 +22,12 @@ def test_two_steps_with_checkpoint_resume_after_a_kill_and_merge(tiny_model, run
         *("--model", str(tiny_model("qwen3_vl")), "--data", str(questions), "--out", str(out)),
         *("data.train_batch_size=2", "data.max_response_length=16"),
         *("actor_rollout_ref.actor.ppo_mini_batch_size=2", "actor_rollout_ref.rollout.n=2"),
-        *("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4", "actor_rollout_ref.rollout.max_num_seqs=8"),
+        "actor_rollout_ref.rollout.max_num_seqs=8",
         *(f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1"),
     ]
     marker = out / "checkpoints" / "latest_checkpointed_iteration.txt"
-    run_command(command, tmp_path / "killed", until=lambda log: marker.exists())
+    killed = run_command(command, tmp_path / "killed", until=lambda log: marker.exists())
+    assert marker.exists(), killed.output
     resumed_from = int(marker.read_text())
     assert resumed_from == 1
 

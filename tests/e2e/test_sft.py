@@ -21,11 +21,12 @@ def test_trains_resumes_after_a_kill_and_merges(lora_rank: int, tiny_model, run_
     command = [
         *("python", "-m", "mllm4d_verl.cli.main", "train", "sft", "--recipe", "tiny_cpu", "--json"),
         *("--model", str(start), "--data", str(questions), "--out", str(out), "--lora-rank", str(lora_rank)),
-        *("data.train_batch_size=4", "data.micro_batch_size_per_gpu=4", "data.val_files=null"),
+        *("data.train_batch_size=4", "data.val_files=null"),
         *(f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1", "optim.lr=1e-2"),
     ]
     marker = out / "checkpoints" / "latest_checkpointed_iteration.txt"
-    run_command(command, tmp_path / "killed", until=lambda log: marker.exists())
+    killed = run_command(command, tmp_path / "killed", until=lambda log: marker.exists())
+    assert marker.exists(), killed.output
     resumed_from = int(marker.read_text())
     assert resumed_from >= 1
 
