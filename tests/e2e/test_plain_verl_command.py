@@ -86,8 +86,5 @@ def test_one_flag(tiny_model, run_command, write_video, tmp_path):
     # Validation logs every component: ours, not a default of verl's.
     from mllm4d_verl.reward import STReward
 
-    validated = {key.split("/")[2] for key in logged if key.startswith("val-") and "somebody/videos" in key}
-    components = {key.split("/")[3] for key in logged if key.startswith(("val-core/", "val-aux/"))}
-    keys = set(STReward("mllm4d_st")("", truth))
-    assert validated
-    assert keys - {"score"} <= components, sorted(logged)
+    components = {key.split("/")[-2] for key in logged if "/somebody/videos/" in key}
+    assert set(STReward("mllm4d_st")("", truth)) <= components, sorted(logged)
