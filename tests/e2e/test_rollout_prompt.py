@@ -57,17 +57,28 @@ def verl_rows(folder: Path, write_video: Callable) -> Path:
     return path
 
 
+# An untrained model earns nothing from the ST-reward. This one differs from answer to answer, so that weights move.
+REWARD = """
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **options):
+    return sum(character in "aeiou" for character in solution_str) / max(len(solution_str), 1)
+"""
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("tuned", ["full", "lora"])
 @pytest.mark.parametrize("arch", ["qwen3_vl", "qwen2_5_vl"])
 def test_rollout_and_actor_agree(arch: str, tuned: str, tiny_model, run_command, write_video, tmp_path: Path) -> None:
     data = verl_rows(tmp_path, write_video)
+    reward = tmp_path / "reward.py"
+    reward.write_text(REWARD)
     run = run_command(
         [
             *("python", "-m", "verl.trainer.main_ppo", "--config-name", "tiny_cpu/grpo"),
             *(f"data.train_files={data}", f"data.val_files={data}", "data.custom_cls.path=null"),
             *("data.train_batch_size=4", "data.max_response_length=16", "data.shuffle=false"),
+            f"reward.custom_reward_function.path={reward}",
             f"actor_rollout_ref.model.path={tiny_model(arch)}",
+            "actor_rollout_ref.actor.optim.lr=1e-3",
             *("actor_rollout_ref.actor.ppo_mini_batch_size=4", "actor_rollout_ref.rollout.n=2"),
             "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8",
             "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
@@ -81,6 +92,9 @@ def test_rollout_and_actor_agree(arch: str, tuned: str, tiny_model, run_command,
         ],
         tmp_path,
     ).check()
+    gradients = [step["actor/grad_norm"] for step in run.metrics if "actor/grad_norm" in step]
+    assert len(gradients) == UPDATES, run.metrics
+    assert min(gradients) > 0, gradients
     divergence = [step["rollout_corr/k3_kl"] for step in run.metrics if "rollout_corr/k3_kl" in step]
     assert len(divergence) == UPDATES, run.metrics
     assert max(divergence) < 1e-5, divergence
