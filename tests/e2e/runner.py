@@ -72,6 +72,8 @@ def run_command(
     log, metrics = folder / "run.log", folder / "metrics.jsonl"
     variables = {
         **os.environ,
+        # The console scripts of the running interpreter's environment, activated or not.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "VERL_PLATFORM": "cpu",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "2",
