@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +117,13 @@ class _Demo:
     stall_minutes: float
 
     def make_data(self) -> None:
+        from mllm4d_verl.data_tools.synthetic import world_preset
+
         world, questions, model = (self.settings[part] for part in ("world", "questions", "model"))
-        self._stage("world", [world, self.seed], (), lambda: self._make_world(world))
-        self._stage("questions", [questions, self.seed], ("world",), lambda: self._make_questions(questions))
-        self._stage("model", [model, self.seed], ("questions",), lambda: self._make_model(model))
+        family = asdict(world_preset(world["preset"]))
+        self._stage("world", [world, family, self.seed], (), "world", lambda: self._make_world(world))
+        self._stage("questions", [questions, self.seed], ("world",), "qa", lambda: self._make_questions(questions))
+        self._stage("model", [model, self.seed], ("questions",), "model", lambda: self._make_model(model))
 
     def train(self) -> None:
         previous = "model"
@@ -134,7 +137,7 @@ class _Demo:
                 overrides=(f"data.prompt_template={self._prompt_of(stage)}", *self.settings["training"][stage]),
             )
             config = self.recipe.compose(stage, job.overrides)
-            self._stage(stage, _plain(config), (previous,), lambda job=job: self._train(job))
+            self._stage(stage, _plain(config), (previous,), f"{stage}/hf", lambda job=job: self._train(job))
             previous = stage
 
     def evaluate(self) -> None:
@@ -144,6 +147,7 @@ class _Demo:
                 f"evaluation-{stage}",
                 settings,
                 (stage, "questions"),
+                f"evaluation/{stage}",
                 lambda name=name, stage=stage, settings=settings: self._evaluate(name, stage, settings),
             )
 
@@ -167,9 +171,14 @@ class _Demo:
         }
 
     def _stage(
-        self, name: str, settings: Any, after: tuple[str, ...], work: Callable[[], dict[str, Any] | None]
+        self,
+        name: str,
+        settings: Any,
+        after: tuple[str, ...],
+        product: str,
+        work: Callable[[], dict[str, Any] | None],
     ) -> None:
-        record = self.log.run(name, settings, after, work)
+        record = self.log.run(name, settings, after, self.out / product, work)
         state = "done before" if record["reused"] else f"{record['seconds']:.0f} s"
         memory = f"{record['peak_memory_bytes'] / 2**30:.1f} GiB"
         console.print(f"[green]✓[/green] {name:<22} {state:>11}  {memory:>9}", highlight=False)
@@ -272,22 +281,19 @@ def demo_table(summary: dict[str, Any]) -> Any:
     from rich.table import Table
 
     questions = next(iter(summary["models"].values()))["questions"]
-    table = Table(title=f"Held-out clips, {questions} questions", title_justify="left")
-    table.add_column("model")
-    headings = ("prompt", "accuracy %", "95% interval", "chance %", "format", "ST-reward", "95% interval", "invalid")
-    for heading in headings:
-        table.add_column(heading, justify="right")
+    table = Table(title=f"Held-out clips, {questions} questions; 95% intervals", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for heading in ("prompt", "accuracy %", "chance", "format", "ST-reward", "invalid"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, figures in summary["models"].items():
         chance = figures["chance"]
         table.add_row(
             name,
             figures["template"],
-            f"{100 * figures['accuracy']:.1f}",
-            _range(figures["accuracy_interval"], 100, 1),
+            f"{100 * figures['accuracy']:.1f}{_range(figures['accuracy_interval'], 100, 0)}",
             "" if chance is None else f"{100 * chance:.1f}",
             f"{figures['format']:.2f}",
-            f"{figures['reward']:.3f}",
-            _range(figures["reward_interval"], 1, 3),
+            f"{figures['reward']:.2f}{_range(figures['reward_interval'], 1, 2)}",
             str(figures["invalid"]),
         )
     return table
@@ -296,7 +302,8 @@ def demo_table(summary: dict[str, Any]) -> Any:
 def _range(interval: list[float | None], factor: float, decimals: int) -> str:
     if None in interval:  # too few clips for an interval
         return ""
-    return " - ".join(f"{factor * bound:.{decimals}f}" for bound in interval)
+    low, high = (f"{factor * bound:.{decimals}f}" for bound in interval)
+    return f" ({low}-{high})"
 
 
 def plot_rewards(curve: list[tuple[int, float]], file: Path, window: int = 10) -> None:

@@ -26,14 +26,20 @@ class StageLog:
         self.records: dict[str, dict[str, Any]] = {}
 
     def run(
-        self, name: str, settings: Any, after: tuple[str, ...], work: Callable[[], dict[str, Any] | None]
+        self,
+        name: str,
+        settings: Any,
+        after: tuple[str, ...],
+        product: Path,
+        work: Callable[[], dict[str, Any] | None],
     ) -> dict[str, Any]:
-        """Do `work` unless its stamp is there.
+        """Do `work` unless its stamp and its product are there.
 
         Args:
             name: of the stage.
             settings: all that decides the result, as plain data.
             after: stages whose results it uses; they have run.
+            product: file or folder it leaves.
             work: does it, and returns figures to remember.
 
         Returns:
@@ -41,7 +47,7 @@ class StageLog:
         """
         fingerprint = _hash([name, settings, [self.records[earlier]["hash"] for earlier in after]])
         stamp = self._folder / f"{name}.json"
-        if stamp.is_file():
+        if stamp.is_file() and product.exists():
             record = json.loads(stamp.read_text(encoding="utf-8"))
             if record["hash"] == fingerprint:
                 self.records[name] = {**record, "reused": True}

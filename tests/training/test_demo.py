@@ -49,7 +49,7 @@ class TestStageLog:
     def test_work_is_done_once(self, tmp_path):
         calls = []
         for _ in range(2):
-            record = StageLog(tmp_path).run("a", {"n": 1}, (), lambda: calls.append(1))
+            record = StageLog(tmp_path).run("a", {"n": 1}, (), tmp_path, lambda: calls.append(1))
         assert (len(calls), record["reused"]) == (1, True)
 
     def test_changed_settings_or_earlier_stage_repeat_it(self, tmp_path):
@@ -57,8 +57,8 @@ class TestStageLog:
 
         def both(first: int, second: int) -> None:
             log = StageLog(tmp_path)
-            log.run("a", first, (), lambda: calls.append("a"))
-            log.run("b", second, ("a",), lambda: calls.append("b"))
+            log.run("a", first, (), tmp_path, lambda: calls.append("a"))
+            log.run("b", second, ("a",), tmp_path, lambda: calls.append("b"))
 
         both(1, 1)
         both(1, 2)
@@ -66,17 +66,24 @@ class TestStageLog:
         both(2, 2)
         assert calls == ["a", "b", "b", "a", "b"]
 
+    def test_a_deleted_product_is_made_again(self, tmp_path):
+        product = tmp_path / "product"
+        for _ in range(2):
+            record = StageLog(tmp_path / "stamps").run("a", 1, (), product, lambda: product.touch())
+            product.unlink()
+        assert not record["reused"]
+
     def test_a_failed_stage_leaves_no_stamp(self, tmp_path):
         def fail() -> None:
             raise RuntimeError
 
         with pytest.raises(RuntimeError):
-            StageLog(tmp_path).run("a", 1, (), fail)
-        assert not StageLog(tmp_path).run("a", 1, (), lambda: {"x": 1})["reused"]
+            StageLog(tmp_path).run("a", 1, (), tmp_path, fail)
+        assert not StageLog(tmp_path).run("a", 1, (), tmp_path, lambda: {"x": 1})["reused"]
 
     def test_figures_survive(self, tmp_path):
-        StageLog(tmp_path).run("a", 1, (), lambda: {"x": 1})
-        record = StageLog(tmp_path).run("a", 1, (), lambda: None)
+        StageLog(tmp_path).run("a", 1, (), tmp_path, lambda: {"x": 1})
+        record = StageLog(tmp_path).run("a", 1, (), tmp_path, lambda: None)
         assert record["figures"] == {"x": 1}
         assert record["peak_memory_bytes"] > 0
 
@@ -95,9 +102,9 @@ def test_table_without_intervals():
         "reward_interval": [0.3, 0.5],
         "format": 1.0,
     }
-    console = Console(record=True, width=140, file=None)
+    console = Console(record=True, width=80)
     console.print(demo_table({"models": {"base": figures}}))
-    assert "0.300 - 0.500" in console.export_text()
+    assert "0.40 (0.30-0.50)" in console.export_text()
 
 
 @pytest.mark.parametrize("curve", [[], [(1, 0.1), (2, 0.4), (3, 0.2)]])
