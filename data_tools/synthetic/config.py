@@ -154,18 +154,13 @@ PRESETS: dict[str, WorldConfig] = {
     "tiny": WorldConfig(
         supersample=1,
         camera_motions={
-            "still": 1.0,
+            "still": 6.0,  # where nothing but the object moves, its own motion is easy to see
             "left": 1.5,
             "right": 1.5,
             "up": 1.5,
             "down": 1.5,
             "forward": 1.5,
             "backward": 1.5,
-            "turn_left": 0.25,
-            "turn_right": 0.25,
-            "orbit_left": 0.25,
-            "orbit_right": 0.25,
-            "shake": 0.25,
         },
         object_motions={"still": 1.0, "left": 1.0, "right": 1.0, "closer": 1.0, "farther": 1.0},
         camera_travel_m=(1.0, 1.8),

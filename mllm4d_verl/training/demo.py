@@ -134,7 +134,7 @@ class _Demo:
                 self.out / stage,
                 model=str(self._model_of(previous)),
                 data=self.out / "qa",
-                overrides=(f"data.prompt_template={self._prompt_of(stage)}", *self.settings["training"][stage]),
+                overrides=tuple(self.settings["training"][stage]),
             )
             config = self.recipe.compose(stage, job.overrides)
             self._stage(stage, _plain(config), (previous,), f"{stage}/hf", lambda job=job: self._train(job))
@@ -226,9 +226,10 @@ class _Demo:
         from mllm4d_verl.data_tools.schema import read_qa
         from mllm4d_verl.prompts import render_conversation
 
+        templates = {self._prompt_of(stage) for stage in STAGES}
         for row in read_qa(self.out / "qa" / "cold_start.parquet"):
-            for stage in STAGES:
-                yield from (message["content"] for message in render_conversation(row, self._prompt_of(stage)))
+            for template in sorted(templates):
+                yield from (message["content"] for message in render_conversation(row, template))
 
     def _train(self, job: TrainingJob) -> dict[str, Any]:
         plan = plan_training(job)
@@ -267,10 +268,8 @@ class _Demo:
         }
 
     def _prompt_of(self, stage: str) -> str:
-        """The prompt template of a stage: a folder of the recipe, or a name the package knows."""
-        name = self.settings["prompts"][stage]
-        own = self.recipe.folder / "prompts" / name
-        return str(own) if own.is_dir() else name
+        """The prompt template that a stage trains with."""
+        return self.recipe.compose(stage, tuple(self.settings["training"][stage])).data.prompt_template
 
     def _model_of(self, stage: str) -> Path:
         return self.out / "model" if stage == "model" else self.out / stage / "hf"
