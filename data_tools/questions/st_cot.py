@@ -153,7 +153,8 @@ def _synthesis(row: QARow, noun: str, style: str) -> str:
     if row.task in DISTANCE_TASKS and not text.endswith("meters"):
         text = f"{text} meters"
     if style == "compact":
-        return f"The answer is {text}."
+        # Text and letter side by side: a small model finds an option's letter by its text only from there.
+        return f"The answer is {text} ({row.answer})."
     subject = {
         "camera_absolute_distance": "the camera's displacement is about",
         "camera_relative_direction": "the camera's main motion in the first view is",

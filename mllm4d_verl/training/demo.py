@@ -16,7 +16,7 @@ from mllm4d_verl.data_tools.errors import InputError
 from .command import TrainingJob
 from .console import StepProgress, console, count_progress
 from .metrics import read_metrics, series
-from .recipe import STAGES, Recipe
+from .recipe import Recipe
 from .run import plan_training, run_training
 from .stages import StageLog
 from .validation import check_data
@@ -25,7 +25,10 @@ SETTINGS_FILE = "demo.yaml"
 # verl's name of the mean reward of a step's responses.
 REWARD_KEYS = ("critic/score/mean", "critic/rewards/mean")
 
-# What is evaluated: name of the model, the stage that made it, and the stage whose prompt it is asked with.
+# Trainings in order: what the demo calls them, and the recipe's stage they run. "model" made the random model.
+_TRAININGS = {"warm-up": "sft", "sft": "sft", "cold-start": "cold-start", "grpo": "grpo"}
+
+# What is evaluated: name of the model, the training that made it, and the training whose prompt it is asked with.
 _EVALUATED = (
     ("base", "model", "sft"),
     ("SFT", "sft", "sft"),
@@ -127,18 +130,18 @@ class _Demo:
 
     def train(self) -> None:
         previous = "model"
-        for stage in ("sft", "cold-start", "grpo"):
+        for name, stage in _TRAININGS.items():
             job = TrainingJob(
                 stage,
                 self.recipe,
-                self.out / stage,
+                self.out / name,
                 model=str(self._model_of(previous)),
                 data=self.out / "qa",
-                overrides=tuple(self.settings["training"][stage]),
+                overrides=self._overrides_of(name),
             )
             config = self.recipe.compose(stage, job.overrides)
-            self._stage(stage, _plain(config), (previous,), f"{stage}/hf", lambda job=job: self._train(job))
-            previous = stage
+            self._stage(name, _plain(config), (previous,), f"{name}/hf", lambda job=job: self._train(job))
+            previous = name
 
     def evaluate(self) -> None:
         for name, stage, asked_as in _EVALUATED:
@@ -226,7 +229,7 @@ class _Demo:
         from mllm4d_verl.data_tools.schema import read_qa
         from mllm4d_verl.prompts import render_conversation
 
-        templates = {self._prompt_of(stage) for stage in STAGES}
+        templates = {self._prompt_of(stage) for stage in _TRAININGS}
         for row in read_qa(self.out / "qa" / "cold_start.parquet"):
             for template in sorted(templates):
                 yield from (message["content"] for message in render_conversation(row, template))
@@ -234,7 +237,7 @@ class _Demo:
     def _train(self, job: TrainingJob) -> dict[str, Any]:
         plan = plan_training(job)
         check_data(plan)
-        with StepProgress(job.stage, plan.total_steps) as progress:
+        with StepProgress(job.out.name, plan.total_steps) as progress:
             result = run_training(plan, stall_minutes=self.stall_minutes, on_step=progress.on_step)
         return {"steps": result.step, "metrics": result.metrics.get(result.step, {})}
 
@@ -267,9 +270,12 @@ class _Demo:
             "tasks": {task.task: task.accuracy.estimate for task in result.summary.tasks},
         }
 
-    def _prompt_of(self, stage: str) -> str:
-        """The prompt template that a stage trains with."""
-        return self.recipe.compose(stage, tuple(self.settings["training"][stage])).data.prompt_template
+    def _overrides_of(self, training: str) -> tuple[str, ...]:
+        return tuple(self.settings["training"][training])
+
+    def _prompt_of(self, training: str) -> str:
+        """The prompt template of a training."""
+        return self.recipe.compose(_TRAININGS[training], self._overrides_of(training)).data.prompt_template
 
     def _model_of(self, stage: str) -> Path:
         return self.out / "model" if stage == "model" else self.out / stage / "hf"
