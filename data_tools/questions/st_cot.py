@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..schema import QARow, Vector
+from ..schema import LETTERS, QARow, Vector
 from .applicability import DISTANCE_TASKS
 from .templates import noun_phrase
 
@@ -67,7 +67,7 @@ def write_st_cot(row: QARow, *, style: str = "full", decimals: int = 4) -> str:
 
     Args:
         row: a question made by this package; `row.meta["cues"]` holds the visual cues (cues.find_cues).
-        style: "full", or "compact" with short sentences, under 90 words.
+        style: "full", or "compact" with short sentences, under 105 words.
         decimals: of the coordinates; released texts print four.
 
     Raises:
@@ -153,8 +153,10 @@ def _synthesis(row: QARow, noun: str, style: str) -> str:
     if row.task in DISTANCE_TASKS and not text.endswith("meters"):
         text = f"{text} meters"
     if style == "compact":
-        # Text and letter side by side: a small model finds an option's letter by its text only from there.
-        return f"The answer is {text} ({row.answer})."
+        # Each text right before its letter, so that the answer's letter follows from what was just written: a small
+        # model cannot find it in the list above, where the letter comes first.
+        listed = ", ".join(f"{option} {letter}" for letter, option in zip(LETTERS, row.options, strict=False))
+        return f"{listed}. The answer is {row.answer_text} {row.answer}."
     subject = {
         "camera_absolute_distance": "the camera's displacement is about",
         "camera_relative_direction": "the camera's main motion in the first view is",

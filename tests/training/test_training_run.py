@@ -97,7 +97,9 @@ class TestRunTraining:
             "time.sleep(600)\n"
         )
         script = (
-            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+            f"import signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+            # A shell's background jobs start with Ctrl-C ignored, and so do these tests when run as one.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from pathlib import Path\n"
             "from test_training_run import plan, run_training\n"
             f"run_training(plan(Path({str(tmp_path)!r}), {program!r}))\n"

@@ -26,7 +26,7 @@ OWN = [
 
 class TestTemplates:
     def test_names(self):
-        assert list_templates() == ["dataset", "direct", "st_cot"]
+        assert list_templates() == ["brief", "dataset", "direct", "st_cot", "words"]
 
     def test_st_cot_has_a_compact_system_turn_with_the_whole_grammar(self):
         system, user = render_messages(ROW, "st_cot")
