@@ -1,7 +1,9 @@
 """The command line as a user meets it."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,17 @@ def test_bad_input_exits_2_with_a_message_and_no_traceback(tmp_path):
 def test_input_error_names_file_row_field_and_remedy():
     error = InputError("answer is not among the options", file="qa.parquet", row=3, field="answer", remedy="Fix it.")
     assert str(error) == "file qa.parquet, row 3, field answer: answer is not among the options. Fix it."
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    # A shell's background jobs ignore SIGINT, and hand that down: the test must not depend on how it was started.
+    restore = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{restore}\nfrom mllm4d_verl.cli.main import main\nmain()"
+    command = ["data", "synth", str(tmp_path / "world"), "--clips", "100000", "--workers", "1", "--size", "32x32"]
+    with subprocess.Popen([sys.executable, "-c", code, *command], stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(tmp_path.glob("world/clip_00001")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again to go on" in errors

@@ -34,9 +34,6 @@ def demo(
     except TrainingError as error:
         console.print(f"mllm4d: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    except KeyboardInterrupt as interrupt:
-        console.print("mllm4d: interrupted, every process is ended; run the same command again to go on")
-        raise typer.Exit(130) from interrupt
     console.print(demo_table(result.summary))
     minutes, gib = result.summary["seconds"] / 60, result.summary["peak_memory_bytes"] / 2**30
     console.print(f"{minutes:.1f} minutes in all stages, at most {gib:.1f} GiB of memory", highlight=False)

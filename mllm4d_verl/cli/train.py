@@ -93,9 +93,6 @@ def _run(job: Any, stall_minutes: float, limit: float | None, check: bool, dry_r
     except TrainingError as error:
         console.print(f"mllm4d: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    except KeyboardInterrupt as interrupt:
-        console.print("mllm4d: interrupted, every process is ended; run the same command again to go on")
-        raise typer.Exit(130) from interrupt
     console.print(f"step {result.step} done; the model is {result.model}", highlight=False)
     if json_line:
         emit_json(
