@@ -13,6 +13,7 @@ from .config import Thresholds
 
 TURN_DEGREES = 5.0  # smaller turns of the view are not mentioned
 SIZE_CHANGE = 1.1  # apparent size must change by a tenth to be noticed
+PLACES = ("left", "middle", "right", "outside")  # thirds of the image, and out of it
 
 
 def find_cues(clip: Clip4D, clip_frames: list[int], track: ObjectTrack | None, limits: Thresholds) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def find_cues(clip: Clip4D, clip_frames: list[int], track: ObjectTrack | None, l
     Returns a dict of JSON values:
         camera_shift: one of the six directions, or "still".
         camera_turn: "left", "right", "up", "down" or "none".
-        and for an object: start_place, end_place ("left", "middle", "right" third of the image, "outside"),
+        and for an object: start_place, end_place (one of PLACES),
         size ("larger", "smaller", "same"), moving (bool), hidden (out of sight in between).
     """
     start, end = clip_frames[0], clip_frames[-1]

@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import InputError
 from ..schema import LETTERS, QARow, Vector
 from .applicability import DISTANCE_TASKS
+from .cues import PLACES
 from .templates import noun_phrase
 
 INITIAL_HEADER = "**Spatial State (Initial Frame):**"
@@ -26,6 +27,7 @@ FINAL_HEADER = "**Spatial State (Final Frame):**"
 CAMERA_BULLET = "- Camera Center:"
 OBJECT_BULLET = "- Object Center:"
 STYLES = ("full", "compact")
+VERDICT = "The answer is"  # of compact texts
 
 # What near things do against far ones when the camera moves. Parallax does not depend on turns of the view.
 _PARALLAX = {
@@ -106,6 +108,17 @@ def write_st_cot(row: QARow, *, style: str = "full", decimals: int = 4) -> str:
     return "\n".join(lines)
 
 
+def fixed_phrases() -> list[str]:
+    """The phrases that compact texts are put together from, spaces as in the text; for a tokenizer of one's own."""
+    cameras = (f"{_sentence(parallax)}{_camera_conclusion(shift)}." for shift, parallax in _PARALLAX.items())
+    sizes = (f" {phrase}" for phrase in _SIZE.values())
+    places = (f" and ends {_place(place)}" for place in PLACES)
+    goals = (part for goal in _GOALS.values() for part in f" {goal}".split(" {object}") if part)
+    labels = [f"{header}\n{CAMERA_BULLET}" for header in (INITIAL_HEADER, FINAL_HEADER)]
+    labels += [INITIAL_HEADER, FINAL_HEADER, CAMERA_BULLET, OBJECT_BULLET]
+    return [*labels, *cameras, *sizes, *places, *goals, VERDICT]
+
+
 def _state_lines(row: QARow, which: int, decimals: int) -> list[str]:
     return [
         f"{bullet} {_coordinates(states[which] if states else None, decimals)}"
@@ -153,10 +166,7 @@ def _synthesis(row: QARow, noun: str, style: str) -> str:
     if row.task in DISTANCE_TASKS and not text.endswith("meters"):
         text = f"{text} meters"
     if style == "compact":
-        # Each text right before its letter, so that the answer's letter follows from what was just written: a small
-        # model cannot find it in the list above, where the letter comes first.
-        listed = ", ".join(f"{option} {letter}" for letter, option in zip(LETTERS, row.options, strict=False))
-        return f"{listed}. The answer is {row.answer_text} {row.answer}."
+        return f"{VERDICT} {row.answer_text} {row.answer}."
     subject = {
         "camera_absolute_distance": "the camera's displacement is about",
         "camera_relative_direction": "the camera's main motion in the first view is",

@@ -78,7 +78,11 @@ class WorldConfig:
     num_objects: tuple[int, int] = (2, 5)
     #: Of num_objects, at least this many move in every clip.
     min_moving: int = 0
+    #: Either the camera moves or the objects do: in clips with a moving camera no object moves.
+    one_mover: bool = False
     object_distance_m: tuple[float, float] = (2.5, 7.0)
+    #: Objects start this far to either side at most, as a share of half the view at their distance.
+    object_side: float = 0.8
     object_travel_m: tuple[float, float] = (0.6, 2.0)
     #: Half the extent of an object along each of its axes.
     object_half_size_m: tuple[float, float] = (0.2, 0.5)
@@ -88,6 +92,9 @@ class WorldConfig:
     #: Distance of the side walls from the first camera, each drawn for itself. Where they are in sight, their edges
     #: show sideways and forward motion of the camera.
     side_wall_m: tuple[float, float] = (5.0, 9.0)
+    #: Height of the room, and how far the wall ahead is behind the farthest place an object can reach.
+    ceiling_m: tuple[float, float] = (3.0, 5.0)
+    far_wall_m: tuple[float, float] = (1.0, 2.5)
     #: Give each face of the room its own muted colour, the same in every clip; otherwise all are greyish.
     coloured_faces: bool = False
     #: Side of a background patch; large patches are what a small model can follow.
@@ -117,6 +124,8 @@ class WorldConfig:
                 field="camera_height_m",
                 remedy=f"Keep it above {VERTICAL_TRAVEL_SHARE} of the largest camera_travel_m",
             )
+        if self.one_mover and self.min_moving:
+            raise InputError("with one_mover, objects stay where the camera moves", field="min_moving", remedy="Use 0")
         if self.supersample < 1:
             raise InputError(f"supersample is {self.supersample}", field="supersample", remedy="Use 1 or more")
 
@@ -148,31 +157,36 @@ def _check_weights(where: str, weights: Mapping[str, float], known: tuple[str, .
 
 
 #: "default" is varied and stereo-friendly. "tiny" is what a model of a few million parameters learns to see in
-#: minutes: one saturated object, large calm patches, a narrow room whose walls differ in colour, plain motions.
+#: minutes: one saturated object that starts near the middle, large calm patches, plain motions of camera or object, and
+#: always the same narrow room with walls of different colours, so that the last frame already shows where things went.
 PRESETS: dict[str, WorldConfig] = {
     "default": WorldConfig(),
     "tiny": WorldConfig(
         supersample=1,
         camera_motions={
-            "still": 6.0,  # where nothing but the object moves, its own motion is easy to see
-            "left": 1.5,
-            "right": 1.5,
-            "up": 1.5,
-            "down": 1.5,
-            "forward": 1.5,
-            "backward": 1.5,
+            "still": 8.0,
+            "left": 1.0,
+            "right": 1.0,
+            "up": 1.0,
+            "down": 1.0,
+            "forward": 1.0,
+            "backward": 1.0,
         },
         object_motions={"still": 1.0, "left": 1.0, "right": 1.0, "closer": 1.0, "farther": 1.0},
-        camera_travel_m=(1.0, 1.8),
-        camera_height_m=(1.0, 1.2),
+        camera_travel_m=(1.0, 1.6),
+        camera_height_m=(1.1, 1.1),
         camera_pitch_deg=(0.0, 0.0),
-        handheld=0.1,
+        handheld=0.0,
         num_objects=(1, 1),
-        object_distance_m=(2.5, 4.5),
-        object_travel_m=(0.9, 1.6),
-        object_half_size_m=(0.4, 0.6),
+        one_mover=True,
+        object_distance_m=(3.2, 3.6),
+        object_side=0.2,
+        object_travel_m=(1.0, 1.6),
+        object_half_size_m=(0.45, 0.55),
         colours=("red", "green", "blue", "yellow"),
-        side_wall_m=(2.6, 3.4),
+        side_wall_m=(3.0, 3.0),
+        ceiling_m=(3.0, 3.0),
+        far_wall_m=(1.0, 1.0),
         coloured_faces=True,
         patch_levels=(0.4, 0.6),
         detail=0.0,

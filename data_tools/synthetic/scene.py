@@ -97,6 +97,8 @@ def sample_scene(config: WorldConfig, num_frames: int, aspect: float, rng: np.ra
     height_m = rng.uniform(*config.camera_height_m)
     # A separate stream for the look, so that another palette never moves an object.
     room = _sample_room(config, height_m, np.random.default_rng(rng.integers(2**63)))
+    if config.one_mover and camera_motion != "still":
+        config = config.replace(object_motions={"still": 1.0})
     return Scene(room, _sample_objects(config, room, path, aspect, rng), camera_motion, path)
 
 
@@ -108,8 +110,8 @@ def _draw(weights: Mapping[str, float], order: tuple[str, ...], rng: np.random.G
 def _sample_room(config: WorldConfig, height_m: float, rng: np.random.Generator) -> Room:
     reach = config.object_distance_m[1] + config.object_travel_m[1]
     left_m, right_m = rng.uniform(*config.side_wall_m, 2)
-    low = np.array([-left_m, height_m - rng.uniform(3.0, 5.0), -rng.uniform(6.0, 9.0)])
-    high = np.array([right_m, height_m, reach + rng.uniform(1.0, 2.5)])
+    low = np.array([-left_m, height_m - rng.uniform(*config.ceiling_m), -rng.uniform(6.0, 9.0)])
+    high = np.array([right_m, height_m, reach + rng.uniform(*config.far_wall_m)])
     grey = rng.uniform(*config.patch_levels, (6, 32, 32, 1))
     tint = rng.uniform(0.85, 1.0, (6, 1, 1, 3))
     face = np.array(_FACE_COLOURS if config.coloured_faces else _FACE_GREYS).reshape(6, 1, 1, -1)
@@ -152,7 +154,7 @@ def _draw_object(
     yaw = rng.uniform(0.0, np.pi / 2) if shape == "box" else 0.0
 
     distance_m = rng.uniform(*config.object_distance_m)
-    side = rng.uniform(-0.8, 0.8) * distance_m * 0.5 / config.focal_per_width
+    side = rng.uniform(-config.object_side, config.object_side) * distance_m * 0.5 / config.focal_per_width
     start = np.array([side, height_m - half[1], distance_m])
     travel_m = rng.uniform(*config.object_travel_m)
     heading = rng.uniform(0.0, 2 * np.pi)

@@ -16,7 +16,7 @@ from mllm4d_verl.data_tools.errors import InputError
 from .command import TrainingJob
 from .console import StepProgress, console, count_progress
 from .metrics import read_metrics, series
-from .recipe import Recipe
+from .recipe import STAGES, Recipe
 from .run import plan_training, run_training
 from .stages import StageLog
 from .validation import check_data
@@ -25,10 +25,8 @@ SETTINGS_FILE = "demo.yaml"
 # verl's name of the mean reward of a step's responses.
 REWARD_KEYS = ("critic/score/mean", "critic/rewards/mean")
 
-# Trainings in order: what the demo calls them, and the recipe's stage they run. "model" made the random model.
-_TRAININGS = {"warm-up": "sft", "sft": "sft", "cold-start": "cold-start", "grpo": "grpo"}
-
-# What is evaluated: name of the model, the training that made it, and the training whose prompt it is asked with.
+# What is evaluated: name of the model, the stage that made it, and the stage whose prompt it is asked with. "model" made
+# the random model.
 _EVALUATED = (
     ("base", "model", "sft"),
     ("SFT", "sft", "sft"),
@@ -130,18 +128,18 @@ class _Demo:
 
     def train(self) -> None:
         previous = "model"
-        for name, stage in _TRAININGS.items():
+        for stage in STAGES:
             job = TrainingJob(
                 stage,
                 self.recipe,
-                self.out / name,
+                self.out / stage,
                 model=str(self._model_of(previous)),
                 data=self.out / "qa",
-                overrides=self._overrides_of(name),
+                overrides=self._overrides_of(stage),
             )
             config = self.recipe.compose(stage, job.overrides)
-            self._stage(name, _plain(config), (previous,), f"{name}/hf", lambda job=job: self._train(job))
-            previous = name
+            self._stage(stage, _plain(config), (previous,), f"{stage}/hf", lambda job=job: self._train(job))
+            previous = stage
 
     def evaluate(self) -> None:
         for name, stage, asked_as in _EVALUATED:
@@ -229,7 +227,7 @@ class _Demo:
         from mllm4d_verl.data_tools.schema import read_qa
         from mllm4d_verl.prompts import render_conversation
 
-        templates = {self._prompt_of(stage) for stage in _TRAININGS}
+        templates = {self._prompt_of(stage) for stage in STAGES}
         for row in read_qa(self.out / "qa" / "cold_start.parquet"):
             for template in sorted(templates):
                 yield from (message["content"] for message in render_conversation(row, template))
@@ -270,12 +268,11 @@ class _Demo:
             "tasks": {task.task: task.accuracy.estimate for task in result.summary.tasks},
         }
 
-    def _overrides_of(self, training: str) -> tuple[str, ...]:
-        return tuple(self.settings["training"][training])
+    def _overrides_of(self, stage: str) -> tuple[str, ...]:
+        return tuple(self.settings["training"][stage])
 
-    def _prompt_of(self, training: str) -> str:
-        """The prompt template of a training."""
-        return self.recipe.compose(_TRAININGS[training], self._overrides_of(training)).data.prompt_template
+    def _prompt_of(self, stage: str) -> str:
+        return self.recipe.compose(stage, self._overrides_of(stage)).data.prompt_template
 
     def _model_of(self, stage: str) -> Path:
         return self.out / "model" if stage == "model" else self.out / stage / "hf"

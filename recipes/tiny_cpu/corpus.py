@@ -1,22 +1,30 @@
-"""Text for the tiny model's tokenizer when no corpus is given: what our prompts, questions and answers say."""
+"""Text for the tiny model's tokenizer: phrases of one token each, and a corpus when none is given."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.resources import files
 
-# The ST-CoT grammar's fixed strings. The tokenizer keeps each in one piece, so that a tiny model spends one token,
-# not ten, on a label. `tests/recipes/test_tiny_model.py` checks that they agree with the reward's grammar.
-GRAMMAR_LABELS: tuple[str, ...] = (
-    "<thinking>",
-    "</thinking>",
-    "<answer>",
-    "</answer>",
-    "**Spatial State (Initial Frame):**",
-    "**Spatial State (Final Frame):**",
-    "- Camera Center: ",
-    "- Object Center: ",
-)
+from mllm4d_verl.data_tools.questions.solvers import DIRECTIONS, DISTANCE_CHANGES
+from mllm4d_verl.data_tools.questions.st_cot import fixed_phrases
+from mllm4d_verl.data_tools.schema import LETTERS
+
+_MOST_OPTIONS = 4
+_TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>", "</thinking>\n<answer>")
+
+
+def phrases() -> list[str]:
+    """What the tokenizer keeps in one piece: the grammar's labels, cues, and the fixed lines of our prompts.
+
+    A model this small has to spend its few steps on the video, not on spelling: the system turn of st_cot is 6 tokens
+    instead of 150, an answer in ST-CoT 75 instead of 120, and what is seen is told in single tokens.
+    """
+    lines = (line for text in _templates() for line in text.splitlines() if len(line.split()) > 1 and "{" not in line)
+    # An option and its letter, as `brief` and `st_cot_short` list them: the answer is one of the prompt's own tokens.
+    # To look up the letter behind a word, a model has to grow induction heads first, which takes thousands of steps.
+    options = (f" {label} {letter}" for label in (*DIRECTIONS, *DISTANCE_CHANGES) for letter in LETTERS[:_MOST_OPTIONS])
+    return list(dict.fromkeys([*_TAGS, *fixed_phrases(), *options, *lines]))
+
 
 _WORDS = """
 From frame 0 to frame 31 of 31, in which direction did the camera move? left right up down forward backward not moving
@@ -39,14 +47,15 @@ Coordinates are in meters, x right, y down, z forward, origin at the camera of t
 
 
 def default_corpus() -> Iterator[str]:
-    """Yield the built-in vocabulary text, the grammar's labels and the prompt templates of this package."""
+    """Yield the built-in vocabulary text and the prompt templates of this package."""
     for _ in range(20):  # frequent enough that every word of it becomes one token
         yield _WORDS
-        yield "\n".join(GRAMMAR_LABELS)
-    templates = files("mllm4d_verl.prompts").joinpath("templates")
-    if templates.is_dir():
-        for folder in sorted(templates.iterdir(), key=lambda item: item.name):
-            if folder.is_dir():
-                for file in sorted(folder.iterdir(), key=lambda item: item.name):
-                    if file.name.endswith(".jinja"):
-                        yield file.read_text(encoding="utf-8")
+    yield from _templates()
+
+
+def _templates() -> Iterator[str]:
+    for folder in sorted(files("mllm4d_verl.prompts").joinpath("templates").iterdir(), key=lambda item: item.name):
+        if folder.is_dir():
+            for file in sorted(folder.iterdir(), key=lambda item: item.name):
+                if file.name.endswith(".jinja"):
+                    yield file.read_text(encoding="utf-8")

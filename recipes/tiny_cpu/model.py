@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .corpus import GRAMMAR_LABELS, default_corpus
+from .corpus import default_corpus, phrases
 
 ARCHITECTURES = ("qwen3_vl", "qwen2_5_vl")
 
@@ -25,9 +25,10 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 
-# Qwen2's own split pattern (transformers, Qwen2Tokenizer): digits one by one, words with their leading space.
-_QWEN_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+# Qwen2's own split pattern (transformers, Qwen2Tokenizer), words with their leading space and digits one by one, but
+# for numbers: up to two decimals are one piece, and a digit takes its leading space.
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\.\p{N}{1,2}|[^\r\n\p{L}\p{N}]?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
@@ -85,7 +86,7 @@ def build_tiny_model(
         out: folder to write; created.
         arch: "qwen3_vl" (patch 16, a timestamp before every frame pair) or "qwen2_5_vl" (patch 14, window attention).
         corpus: texts the BPE tokenizer is trained on; None means `default_corpus()`. Words that the corpus repeats
-            become single tokens; digits always stay single.
+            become single tokens, and so do our fixed phrases (`corpus.phrases`).
         seed: of the weights.
         hidden: width of the language model, a multiple of 32 (heads are 32 wide).
         layers: decoder layers.
@@ -168,26 +169,28 @@ def _draw_by_fan_in(model: Any) -> None:
 
 
 def _train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Any:
-    """A byte-level BPE tokenizer with Qwen's split pattern, Qwen's special tokens, and one piece per grammar label."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    """A byte-level BPE tokenizer, nearly with Qwen's split pattern, with Qwen's special tokens and our phrases."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    labels = "|".join(re.escape(label) for label in GRAMMAR_LABELS)
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(f"{labels}|{_QWEN_SPLIT}"), behavior="isolated"),
+            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     backend.decoder = decoders.ByteLevel()
+    added = [AddedToken(phrase, normalized=False) for phrase in phrases()]
+    # The words beside a phrase have to become tokens as they stand beside it.
+    cut = re.compile("|".join(re.escape(phrase) for phrase in sorted(phrases(), key=len, reverse=True)))
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(SPECIAL_TOKENS),
+        vocab_size=vocab_size - len(SPECIAL_TOKENS) - len(added),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # The labels come often enough that merging reaches each of them whole.
-    backend.train_from_iterator([*corpus, *(["\n".join(GRAMMAR_LABELS)] * 1000)], trainer)
+    backend.train_from_iterator((piece for text in corpus for piece in cut.split(text)), trainer)
+    backend.add_tokens(added)
     backend.add_special_tokens(list(SPECIAL_TOKENS))
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,

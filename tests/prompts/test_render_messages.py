@@ -26,7 +26,7 @@ OWN = [
 
 class TestTemplates:
     def test_names(self):
-        assert list_templates() == ["brief", "dataset", "direct", "st_cot", "words"]
+        assert list_templates() == ["brief", "dataset", "direct", "st_cot", "st_cot_short"]
 
     def test_st_cot_has_a_compact_system_turn_with_the_whole_grammar(self):
         system, user = render_messages(ROW, "st_cot")
@@ -46,6 +46,17 @@ class TestTemplates:
         (user,) = render_messages(ROW, "direct")
         assert user["content"].endswith("Answer with the option's letter directly.")
         assert "thinking" not in user["content"]
+
+    @pytest.mark.parametrize("template", ["brief", "st_cot_short"])
+    def test_short_templates_write_each_option_before_its_letter(self, template):
+        (user,) = render_messages(ROW, template)
+        lines = user["content"].split("\n")
+        assert lines[:3] == ["<video>", ROW["question"], "Options: left A, right B, up C, down D."]
+        assert "<answer></answer>" in lines[3]
+
+    def test_brief_trains_the_answers_text_and_letter(self):
+        target = render_conversation({**ROW, "answer_text": "right"}, "brief")[-1]
+        assert target == {"role": "assistant", "content": "The answer is right B.\n<answer>B</answer>"}
 
     def test_text_is_not_html_escaped(self):
         assert "x < 3 & 'y'" in render_messages({**ROW, "question": "x < 3 & 'y'?"}, "direct")[0]["content"]

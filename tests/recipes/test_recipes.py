@@ -31,8 +31,8 @@ def test_composes_with_our_datasets_and_resolves(name, stage):
     config = find_recipe(name).compose(stage)
     OmegaConf.to_container(config, resolve=True)
     assert config.data.custom_cls.path == "pkg://mllm4d_verl.datasets"
-    answers = "brief" if name == "tiny_cpu" else "direct"
-    assert config.data.prompt_template == (answers if stage == "sft" else "st_cot")
+    answers, reasoning = ("brief", "st_cot_short") if name == "tiny_cpu" else ("direct", "st_cot")
+    assert config.data.prompt_template == (answers if stage == "sft" else reasoning)
     assert config.data.truncation == "error"
     assert config.trainer.resume_mode == "auto"
     assert config.trainer.save_freq > 0

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from mllm4d_verl.recipes.tiny_cpu.corpus import GRAMMAR_LABELS  # noqa: E402
+from mllm4d_verl.recipes.tiny_cpu.corpus import phrases  # noqa: E402
 from mllm4d_verl.recipes.tiny_cpu.model import ARCHITECTURES, SPECIAL_TOKENS, build_tiny_model  # noqa: E402
 
 RESPONSE = (
@@ -87,12 +87,18 @@ class TestTokenizer:
         for token in SPECIAL_TOKENS:
             assert len(processor.tokenizer(token).input_ids) == 1, token
 
-    @pytest.mark.parametrize("label", GRAMMAR_LABELS)
-    def test_grammar_labels_are_single_tokens(self, processor, label):
-        assert len(processor.tokenizer(label).input_ids) == 1
+    @pytest.mark.parametrize("phrase", phrases())
+    def test_phrases_are_single_tokens(self, processor, phrase):
+        assert len(processor.tokenizer(phrase).input_ids) == 1
 
-    def test_digits_are_split_one_by_one(self, processor):
+    def test_the_grammar_and_the_system_turn_are_phrases(self):
+        assert {"<thinking>", "</answer>", "**Spatial State (Initial Frame):**", "- Camera Center:"} <= set(phrases())
+        assert any(phrase.startswith("You reason about a video") for phrase in phrases())
+
+    def test_digits_are_split_one_by_one_but_for_decimals(self, processor):
         assert processor.tokenizer.tokenize("2048") == ["2", "0", "4", "8"]
+        decoded = [processor.tokenizer.decode(token) for token in processor.tokenizer(" 2.5 and -0.4").input_ids]
+        assert decoded == [" 2", ".5", " and", " -", "0", ".4"]
 
     def test_text_survives_a_round_trip(self, processor):
         for text in (RESPONSE, "naïve 漢字 \t x"):

@@ -10,15 +10,15 @@ from mllm4d_verl.data_tools.synthetic import clip_scene, world_preset
 from mllm4d_verl.data_tools.synthetic.render import exact_clip, render_stereo
 
 FRAMES = 8
-# Points lie on the visible side, which changes as camera and object pass each other: up to 0.2 m for these objects.
-LIMITS = Thresholds(tau_m=0.25)
+# Points lie on the visible side, which changes as camera and object pass each other: up to 0.4 m for these objects.
+LIMITS = Thresholds(tau_m=0.45)
 STILL_CAMERA = {"camera_motions": {"still": 1.0}}
 STILL_OBJECT = {"object_motions": {"still": 1.0}}
 
 
 def clips(count: int = 6, **changes):
     """(scene, clip) pairs of a one-object world."""
-    config = world_preset("tiny").replace(handheld=0.0, num_objects=(1, 1), **changes)
+    config = world_preset("tiny").replace(handheld=0.0, num_objects=(1, 1), one_mover=False, **changes)
     for number in range(count):
         scene = clip_scene(21, number, FRAMES, 1.0, config)
         render = render_stereo(scene, config, 64, 64)
