@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -24,7 +25,8 @@ _VIDEO_BLOCK = "<|vision_start|><|video_pad|><|vision_end|>"  # what Qwen's chat
 class Encoded(NamedTuple):
     """Tensors of one conversation of L tokens.
 
-    input_ids, loss_mask: (L,) int64; the mask is 1 on what the assistant says and on the token that ends its turn.
+    input_ids: (L,) int64.
+    loss_mask: (L,) int64, 1 on what the assistant says and on the token that ends its turn; with loss weights float32.
     position_ids: (4, L) int64: text, time, height, width.
     multi_modal_inputs: pixel_values_videos, video_grid_thw, ..., as the model's forward takes them.
     head: the start of the prompt that this conversation shares with others, if it was asked for.
@@ -59,6 +61,7 @@ def encode_conversation(
     apply_chat_template_kwargs: Mapping[str, Any] | None = None,
     mm_processor_kwargs: Mapping[str, Any] | None = None,
     heads: MutableMapping[Any, PromptHead] | None = None,
+    loss_weights: Mapping[re.Pattern[str], float] | None = None,
 ) -> Encoded:
     """Tokenise a conversation piece by piece: prompt, reply, prompt, reply, ...
 
@@ -72,6 +75,7 @@ def encode_conversation(
         load_media: decodes the media of some turns.
         apply_chat_template_kwargs, mm_processor_kwargs: from verl's data config.
         heads: prompt heads to look up and to add to; None processes every video anew.
+        loss_weights: what a token of a reply that overlaps a match of the pattern counts instead of 1; later ones win.
 
     Raises:
         InputError: no assistant turn, a chat template that renders replies in another way than it prompts for them,
@@ -86,6 +90,8 @@ def encode_conversation(
         if segment.trained:
             tokens = _reply_tokens(processor, segment.text)
             trained = _up_to_last(tokens, processor.tokenizer.eos_token_id)
+            if loss_weights:
+                trained = trained * _weights(processor, segment.text, loss_weights)
         else:
             head = _prompt_head(processor, segment, load_media, mm_processor_kwargs, heads) if not ids else None
             if head is not None:
@@ -93,7 +99,7 @@ def encode_conversation(
                 tokens, inputs = torch.cat([head.input_ids, tail]), head.media
             else:
                 tokens, inputs = _prompt_tokens(processor, segment, load_media, mm_processor_kwargs)
-            trained = torch.zeros_like(tokens)
+            trained = torch.zeros_like(tokens, dtype=torch.float32 if loss_weights else torch.long)
             for name, value in inputs.items():
                 media.setdefault(name, []).append(value)
         ids.append(tokens)
@@ -208,6 +214,18 @@ def _reply_tokens(processor: Any, text: str) -> torch.Tensor:
         if get_processor_token_id(processor, kind) in tokens:
             raise InputError(f"the reply holds the {kind} token of the model", field="response", remedy="Remove it")
     return tokens
+
+
+def _weights(processor: Any, text: str, loss_weights: Mapping[re.Pattern[str], float]) -> torch.Tensor:
+    """(L,) float32, what each token of a reply counts."""
+    spans = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    weights = torch.ones(len(spans))
+    for pattern, weight in loss_weights.items():
+        for match in pattern.finditer(text):
+            for index, (start, end) in enumerate(spans):
+                if start < match.end() and end > match.start():
+                    weights[index] = weight
+    return weights
 
 
 def _up_to_last(tokens: torch.Tensor, end_of_turn: int | None) -> torch.Tensor:

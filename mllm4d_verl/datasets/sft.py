@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -40,9 +41,9 @@ class MLLM4DSFTDataset(Dataset):
         parquet_files: one file or several, of one kind.
         tokenizer: unused; the processor's tokenizer counts.
         config: verl's `data` config: the keys of `PromptOptions`, max_length, truncation (`error`, or `right` to cut
-            replies), frame_cache_mb, and `cache_rows`: how many encoded rows to keep in memory (0). Rows about the same
-            clip share its pixels: 0.9 MB for 8 frames of 96x96, 19 MB for 32 of 224x224. With worker processes each
-            keeps its own, for one epoch; set data.num_workers=0 with it.
+            replies), loss_weights (see `read_loss_weights`), frame_cache_mb, and `cache_rows`: how many encoded rows to
+            keep in memory (0). Rows about the same clip share its pixels: 0.9 MB for 8 frames of 96x96, 19 MB for 32 of
+            224x224. With worker processes each keeps its own, for one epoch; set data.num_workers=0 with it.
         processor: of the model.
         max_samples: at most so many rows; -1 takes all.
 
@@ -71,6 +72,7 @@ class MLLM4DSFTDataset(Dataset):
         self.options = PromptOptions.from_config(config)
         self.max_length = config.get("max_length", 1024)
         self.truncation = config.get("truncation", "error")
+        self.loss_weights = read_loss_weights(config.get("loss_weights"))
         self.cache_rows = int(config.get("cache_rows") or 0)
         self._cache: OrderedDict[int, Encoded] = OrderedDict()
         # Lives as long as a cached row that shares it, so that cache_rows bounds both.
@@ -140,6 +142,7 @@ class MLLM4DSFTDataset(Dataset):
                 apply_chat_template_kwargs=self.config.get("apply_chat_template_kwargs"),
                 mm_processor_kwargs=self.config.get("mm_processor_kwargs"),
                 heads=self._heads if self.cache_rows > 0 else None,
+                loss_weights=self.loss_weights,
             )
             return self._within_max_length(encoded)
         except InputError as error:
@@ -152,7 +155,7 @@ class MLLM4DSFTDataset(Dataset):
         kept = encoded.loss_mask[: self.max_length]
         if self.truncation == "error" or not kept.any():
             raise InputError(
-                f"the row has {length} tokens, {int(length - encoded.loss_mask.sum())} of them prompt, and "
+                f"the row has {length} tokens, {int((encoded.loss_mask == 0).sum())} of them prompt, and "
                 f"data.max_length is {self.max_length}",
                 field="data.max_length",
                 remedy="Raise it, lower data.max_pixels, or set data.truncation=right to cut long replies",
@@ -177,6 +180,30 @@ class MLLM4DSFTDataset(Dataset):
         if not verl_rows:
             raise InputError("the file has no rows", file=files[0])
         return verl_rows
+
+
+def read_loss_weights(weights: Mapping[str, float] | None) -> dict[re.Pattern[str], float]:
+    """`data.loss_weights`: what tokens of a reply count in the loss instead of 1, by regular expression.
+
+    The loss is a mean over tokens. Where few of many tokens carry what matters (a conclusion after a long reasoning),
+    a weight of 5 lets them be learned sooner.
+
+    Raises:
+        InputError: no mapping, an expression that does not compile, or a weight that is not a positive number.
+    """
+    if not weights:
+        return {}
+    if not isinstance(weights, Mapping):
+        raise InputError(f"not a mapping: {weights!r}", field="data.loss_weights", remedy='Write {"The answer.*": 5.0}')
+    compiled = {}
+    for pattern, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise InputError(f"{pattern!r} has the weight {weight!r}", field="data.loss_weights", remedy="Use a positive number")
+        try:
+            compiled[re.compile(pattern)] = float(weight)
+        except re.error as error:
+            raise InputError(f"{pattern!r} does not compile: {error}", field="data.loss_weights") from error
+    return compiled
 
 
 def _without_nulls(value: Any) -> Any:

@@ -264,3 +264,27 @@ class TestMistakes:
     def test_model_without_processor(self, data_config, complete_file):
         with pytest.raises(InputError, match="no image and video processor"):
             MLLM4DSFTDataset(complete_file, None, data_config(), None)
+
+
+class TestLossWeights:
+    def test_tokens_of_a_match_count_as_told_and_the_rest_as_before(self, build, complete_file, processor):
+        plain = build(complete_file, prompt_template="st_cot")[0]
+        weighted = build(complete_file, prompt_template="st_cot", loss_weights={"<answer>.</answer>": 5.0})[0]
+        assert torch.equal(plain["input_ids"], weighted["input_ids"])
+        assert weighted["loss_mask"].dtype == torch.float32
+        assert torch.equal(weighted["loss_mask"] > 0, plain["loss_mask"] > 0)
+        emphasised = processor.tokenizer.decode(weighted["input_ids"][weighted["loss_mask"] == 5.0])
+        assert emphasised.strip().endswith("</answer>")
+        assert "<answer>" in emphasised
+        assert "thinking" not in emphasised.replace("</thinking>\n<answer>", "")  # one token of the tiny vocabulary
+
+    def test_a_batch_of_them_is_one_float_tensor(self, build, complete_file):
+        dataset = build(complete_file, prompt_template="st_cot", loss_weights={"answer": 2})
+        batch = SFTTensorCollator("no_padding")([dataset[0], dataset[1]])
+        assert batch["loss_mask"].dtype == torch.float32
+
+    @pytest.mark.parametrize("wrong", [{"(": 2.0}, {"x": 0}, {"x": "five"}, {"x": True}, ["x"], {"x": float("nan")}])
+    def test_wrong_weights_are_refused(self, build, complete_file, wrong):
+        with pytest.raises(InputError) as error:
+            build(complete_file, loss_weights=wrong)
+        assert error.value.field == "data.loss_weights"

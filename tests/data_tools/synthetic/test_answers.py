@@ -85,6 +85,13 @@ def test_relative_distance_with_a_still_object(motion, answer):
     assert answers == {answer}
 
 
+def test_one_mover_keeps_objects_where_the_camera_moves():
+    config = world_preset("tiny").replace(one_mover=True)
+    scenes = [clip_scene(4, number, FRAMES, 1.0, config) for number in range(40)]
+    movers = {(scene.camera_motion != "still", any(item.is_moving for item in scene.objects)) for scene in scenes}
+    assert movers == {(True, False), (False, True), (False, False)}
+
+
 def test_object_distances_are_those_of_the_script():
     for scene, clip in clips(object_motions={"left": 1.0, "right": 1.0}, **STILL_CAMERA):
         solid, track = scene.objects[0], clip.objects[0]

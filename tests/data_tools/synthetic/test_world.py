@@ -151,6 +151,7 @@ def test_bad_world_settings_name_their_field():
         ({"object_travel_m": (2.0, 1.0)}, "object_travel_m"),
         ({"camera_height_m": (0.5, 1.0)}, "camera_height_m"),
         ({"shapes": ()}, "shapes"),
+        ({"one_mover": True, "min_moving": 1}, "min_moving"),
         ({"gravity": 9.8}, "gravity"),
     ):
         with pytest.raises(InputError) as error:
