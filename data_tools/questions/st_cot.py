@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..schema import LETTERS, QARow, Vector
+from ..schema import QARow, Vector
 from .applicability import DISTANCE_TASKS
 from .cues import PLACES
 from .templates import noun_phrase

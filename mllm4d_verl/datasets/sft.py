@@ -198,7 +198,9 @@ def read_loss_weights(weights: Mapping[str, float] | None) -> dict[re.Pattern[st
     compiled = {}
     for pattern, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-            raise InputError(f"{pattern!r} has the weight {weight!r}", field="data.loss_weights", remedy="Use a positive number")
+            raise InputError(
+                f"{pattern!r} has the weight {weight!r}", field="data.loss_weights", remedy="Use a positive number"
+            )
         try:
             compiled[re.compile(pattern)] = float(weight)
         except re.error as error:

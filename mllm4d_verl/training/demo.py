@@ -25,8 +25,8 @@ SETTINGS_FILE = "demo.yaml"
 # verl's name of the mean reward of a step's responses.
 REWARD_KEYS = ("critic/score/mean", "critic/rewards/mean")
 
-# What is evaluated: name of the model, the stage that made it, and the stage whose prompt it is asked with. "model" made
-# the random model.
+# What is evaluated: name of the model, the stage that made it ("model" made the random one), and the stage whose prompt
+# it is asked with.
 _EVALUATED = (
     ("base", "model", "sft"),
     ("SFT", "sft", "sft"),
