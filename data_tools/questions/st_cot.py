@@ -69,7 +69,7 @@ def write_st_cot(row: QARow, *, style: str = "full", decimals: int = 4) -> str:
 
     Args:
         row: a question made by this package; `row.meta["cues"]` holds the visual cues (cues.find_cues).
-        style: "full", or "compact" with short sentences, under 105 words.
+        style: "full", or "compact" with short sentences, under 90 words.
         decimals: of the coordinates; released texts print four.
 
     Raises:

@@ -8,6 +8,7 @@ from clip_samples import make_clip
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.questions import QuestionConfig, build_questions, write_st_cot
+from mllm4d_verl.data_tools.questions.st_cot import fixed_phrases
 from mllm4d_verl.data_tools.schema import TASKS
 
 STATE = r"- Camera Center: (null|\[[^\]\n]*\])\n- Object Center: (null|\[[^\]\n]*\])\n"
@@ -44,7 +45,21 @@ def _printed(center, decimals):
 
 
 def test_compact_is_short(rows):
-    assert max(len(write_st_cot(row, style="compact").split()) for row in rows) < 105
+    assert max(len(write_st_cot(row, style="compact").split()) for row in rows) < 90
+
+
+def test_compact_texts_are_put_together_from_the_fixed_phrases(rows):
+    unused, longest = set(fixed_phrases()), sorted(fixed_phrases(), key=len, reverse=True)
+    for row in rows:
+        text = write_st_cot(row, style="compact")
+        for phrase in longest:
+            if phrase in text:
+                unused.discard(phrase)
+                text = text.replace(phrase, "|")
+        # What is left: the anchors, coordinates, the object's name and the answer.
+        assert len(re.findall(r"[A-Za-z]+", text)) <= 20, text
+    # The one header of two lines is in every text, and so its parts are not met alone; the rest depends on the clips.
+    assert not {phrase for phrase in unused if "camera goes" in phrase or "looks" in phrase}
 
 
 def test_prose_holds_no_coordinates_and_no_arithmetic(rows):
@@ -53,8 +68,7 @@ def test_prose_holds_no_coordinates_and_no_arithmetic(rows):
             text = write_st_cot(row, style=style)
             prose = "\n".join(line for line in text.splitlines() if not line.startswith("- "))
             allowed = {str(row.start_frame), str(row.end_frame), str(row.num_frames - 1)}
-            for option in row.options:  # compact texts list them
-                allowed.update(re.findall(r"\d+(?:\.\d+)?", option))
+            allowed.update(re.findall(r"\d+(?:\.\d+)?", row.answer_text))
             assert set(re.findall(r"\d+(?:\.\d+)?", prose)) <= allowed
             assert not re.search(r"[+=√]|sqrt", prose)
 
