@@ -53,7 +53,7 @@ class QuestionConfig:
         option_spread: "even" numeric options lie about a fifth apart and hide the truth from a blind guess; "wide"
             ones fill 25 to 175 percent of the truth, easier for a small model but also for a guess (options.py).
         cold_start: None for all train rows, or at most this many.
-        cot_style: "full" for readers of 8B size, "compact" (under 105 words) for tiny ones.
+        cot_style: "full" for readers of 8B size, "compact" (under 90 words) for tiny ones.
         cot_decimals: decimals of coordinates in responses; released texts print four.
         thresholds: see Thresholds.
     """
