@@ -16,8 +16,8 @@ _TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>", "</thinking>\n<an
 def phrases() -> list[str]:
     """What the tokenizer keeps in one piece: the grammar's labels, cues, and the fixed lines of our prompts.
 
-    A model this small has to spend its few steps on the video, not on spelling: the system turn of st_cot is 6 tokens
-    instead of 150, an answer in ST-CoT 75 instead of 120, and what is seen is told in single tokens.
+    A model this small has to spend its few steps on the video, not on spelling: the system turn of st_cot is 36 tokens
+    instead of 150, an answer in ST-CoT 57 instead of 120, and what is seen is told in single tokens.
     """
     lines = (line for text in _templates() for line in text.splitlines() if len(line.split()) > 1 and "{" not in line)
     # An option and its letter, as `brief` and `st_cot_short` list them: the answer is one of the prompt's own tokens.
