@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from .response import Response
+from .response import Response, make
 from .truth import Truth
 
 MAX_ANSWER_CHARS = 256  # longer ones are essays, not answers
@@ -99,7 +99,7 @@ def match_answer(answer: str, truth: Truth) -> bool:
     """
     if len(answer) > MAX_ANSWER_CHARS or not (truth.letter or truth.answer_text):
         return False
-    return _matches(answer, Choices(truth.letter, truth.answer_text, truth.options))
+    return _matches(answer, make(Choices, (truth.letter, truth.answer_text, truth.options)))
 
 
 def chosen_option(answer: str | None, truth: Truth) -> str | None:

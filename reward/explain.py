@@ -18,7 +18,8 @@ from .released import (
     _OBJECT_LIST,
     _first_block,
     _has_list,
-    _released_lists,
+    _literals,
+    _written_lists,
     released_camera_center_reward,
     released_object_center_reward,
 )
@@ -342,7 +343,7 @@ def _released_center_reason(text: str, truth: Any, field: str) -> str:
     value = score(text, truth)
     if value is None:
         return "the released code fails on this truth"
-    stated = len(_released_lists(text, _CAMERA_LIST if field == "camera_center" else _OBJECT_LIST))
+    stated = len(_literals(_written_lists(text, _CAMERA_LIST if field == "camera_center" else _OBJECT_LIST)))
     true = sum(center is not None for center in truth.get(field, ()))
     if true == 0:
         return "not needed, none stated" if stated == 0 else f"{stated} stated where none is needed"

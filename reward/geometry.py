@@ -6,7 +6,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-from .response import Center, Point, Response, Vector
+from .response import Center, Point, Response, Vector, make
 from .truth import Truth
 
 Slots = tuple[Point | None, Point | None]
@@ -68,21 +68,25 @@ def score_centers(
     needed, at_start, at_end, between, weights = _measures(true, floor_m, relative_scale)
     if not needed:
         return _NOTHING_NEEDED
-    start = stated[0].xyz if isinstance(stated[0], Vector) else None
-    end = stated[1].xyz if isinstance(stated[1], Vector) else None
+    initial, final = stated
+    start = initial.xyz if type(initial) is Vector else None
+    end = final.xyz if type(final) is Vector else None
     total = error = 0.0
     measured = 0
     if at_start is not None and start is not None:
-        closeness, error = _closeness(start, at_start)
-        total, measured = closeness, 1
+        true_start, scale, weight = at_start
+        error = _distance(start, true_start)
+        total, measured = weight / (1.0 + error / scale) ** 2, 1
     if at_end is not None and end is not None:
-        closeness, end_error = _closeness(end, at_end)
-        total, measured, error = total + closeness, measured + 1, error + end_error
-    if between is not None and start is not None and end is not None:
-        total += _closeness(_minus(end, start), between)[0]
-    return CenterScore(
-        total / weights, needed, weights / (3 if needed == 2 else 1), error / measured if measured else NOT_MEASURED
-    )
+        true_end, scale, weight = at_end
+        end_error = _distance(end, true_end)
+        total += weight / (1.0 + end_error / scale) ** 2
+        measured, error = measured + 1, error + end_error
+        if between is not None and start is not None:
+            true_move, scale, weight = between
+            total += weight / (1.0 + _distance(_minus(end, start), true_move) / scale) ** 2
+    informativeness = weights / (3 if needed == 2 else 1)
+    return make(CenterScore, (total / weights, needed, informativeness, error / measured if measured else NOT_MEASURED))
 
 
 _NOTHING_NEEDED = CenterScore(1.0, 0, 0.0, NOT_MEASURED)
@@ -91,13 +95,10 @@ _NOTHING_NEEDED = CenterScore(1.0, 0, 0.0, NOT_MEASURED)
 _Measure = tuple[Point, float, float]
 
 
-def _closeness(vector: Point, measure: _Measure) -> tuple[float, float]:
-    """Weighted closeness, and the error in metres."""
-    true_vector, scale, weight = measure
-    error = math.dist(vector, true_vector)
-    if error > MAX_ERROR_M:
-        error = MAX_ERROR_M
-    return weight / (1.0 + error / scale) ** 2, error
+def _distance(vector: Point, true_vector: Point) -> float:
+    """Metres between the two, cut at MAX_ERROR_M."""
+    distance = math.dist(vector, true_vector)
+    return distance if distance < MAX_ERROR_M else MAX_ERROR_M
 
 
 @lru_cache(maxsize=4096)  # the rollouts of a group share their truth

@@ -15,10 +15,9 @@ import math
 import re
 from contextlib import suppress
 from itertools import islice
-from typing import Any
 
 from .grammar import FINAL_WORDS, INITIAL_WORDS, MINUS_SIGNS, NULL_WORDS, SPECIAL_TOKENS
-from .response import MISSING, Answer, Center, Malformed, Null, Response, Span, State, Vector
+from .response import MISSING, Answer, Center, Malformed, Null, Response, Span, State, Vector, make
 
 # No honest response comes near; without a limit, a megabyte of tags or labels would be read to its end one by one.
 MAX_TAGS = 256
@@ -55,8 +54,6 @@ _PLAIN_STATE = re.compile(
 _ASCII_MINUS = str.maketrans(dict.fromkeys(MINUS_SIGNS, "-"))
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _CLOSING = {"[": "]", "(": ")"}
-# Makes a named tuple without the detour over its own `__new__`: the parser makes six of them for a response.
-_new: Any = tuple.__new__
 _CANONICAL_TAGS = ("thinking", "/thinking", "answer", "/answer")
 
 
@@ -78,10 +75,12 @@ def parse_response(text: str) -> Response:
         text = ""
     lowered = _lower_same_length(text)
     tags = _plain_tags(lowered)
+    is_canonical = tags is not None
     if tags is None:
         tags = tuple([(m[1] + m[2], m.span()) for m in islice(_TAG.finditer(lowered), MAX_TAGS + 1)])
         if len(tags) > MAX_TAGS:
             return _too_many_tags(text, tags[:MAX_TAGS])
+        is_canonical = tuple([name for name, _ in tags]) == _CANONICAL_TAGS
     malformed: list[Malformed] = []
     states: list[State] = []
     initial = final = _NO_STATE
@@ -95,7 +94,7 @@ def parse_response(text: str) -> Response:
             states = []
         elif states:
             initial, final = _assign_states(sides, states)
-    if len(tags) == 4 and (tags[0][0], tags[1][0], tags[2][0], tags[3][0]) == _CANONICAL_TAGS:
+    if is_canonical:
         (_, thinking), (_, thinking_end), (_, opening), (_, closing) = tags
         answer = text[opening[1] : closing[0]].strip()
         answers: tuple[Answer, ...] = (Answer(answer, (opening[0], closing[1])),)
@@ -115,18 +114,21 @@ def parse_response(text: str) -> Response:
         + (final[0] is not MISSING)
         + (final[1] is not MISSING)
     )
-    return Response(
-        text,
-        answer or None,
-        answers,
-        block,
-        initial,
-        final,
-        tuple(states),
-        written,
-        tags,
-        tuple(malformed),
-        well_tagged,
+    return make(
+        Response,
+        (
+            text,
+            answer or None,
+            answers,
+            block,
+            initial,
+            final,
+            tuple(states),
+            written,
+            tags,
+            tuple(malformed),
+            well_tagged,
+        ),
     )
 
 
@@ -217,14 +219,14 @@ def _plain_state(plain: re.Match[str]) -> State | None:
     camera, object_ = plain.span(4), plain.span(8)
     try:
         fields = (
-            Null(camera) if x is None else _new(Vector, ((float(x), float(y), float(z)), camera)),
-            Null(object_) if u is None else _new(Vector, ((float(u), float(v), float(w)), object_)),
+            Null(camera) if x is None else make(Vector, ((float(x), float(y), float(z)), camera)),
+            Null(object_) if u is None else make(Vector, ((float(u), float(v), float(w)), object_)),
             (plain.start(), plain.start(3)),
             float(frame) if frame else None,
         )
     except ValueError:
         return None
-    return _new(State, fields)
+    return make(State, fields)
 
 
 def _read_header(lowered: str, position: int, end: int, sides: list[str | None], states: list[State]) -> None:

@@ -15,7 +15,7 @@ from .released import (
     released_format_reward,
     released_object_center_reward,
 )
-from .response import Response
+from .response import Response, make
 from .structure import format_reward
 from .truth import Truth
 
@@ -107,7 +107,8 @@ def gated_parts(sample: Sample, weights: Weights) -> Parts:
     st = (camera_share * camera_value + object_share * object_value) / shares if shares > 0 else 1.0
     form, accuracy = format_reward(response), accuracy_reward(response, truth)
     st_weight = weights["st_weight"]
-    return Parts(form * accuracy, 1.0 - st_weight + st_weight * st, form, accuracy, camera_value, object_value, st)
+    base = 1.0 - st_weight + st_weight * st
+    return make(Parts, (form * accuracy, base, form, accuracy, camera_value, object_value, st, 0.0))
 
 
 PRESETS: dict[str, Preset] = {

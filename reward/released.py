@@ -16,7 +16,8 @@ import numpy as np
 
 _CAMERA_LIST = re.compile(r"Camera Center:\s*\[")
 _OBJECT_LIST = re.compile(r"Object Center:\s*\[")
-_PLAIN_NUMBER = re.compile(r"[ \t]{0,4}-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,17})?[ \t]{0,4}")
+_PLAIN_NUMBER = r"[ \t]{0,4}-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,17})?[ \t]{0,4}"
+_PLAIN_NUMBERS = re.compile(rf"\[(?:{_PLAIN_NUMBER},)*{_PLAIN_NUMBER}\]")
 # Python's parser needs a hundred bytes of memory for a character; no list of three is this long.
 _MAX_LIST_CHARS = 65536
 
@@ -65,13 +66,16 @@ def _released_center_reward(text: str, label: re.Pattern[str], truth: Any, field
     discards all. None where the released code raises (a truth that is no mapping, a field that is None, strings, huge
     integers) or returns NaN.
     """
-    stated = _released_lists(text, label)
     try:
         with np.errstate(all="ignore"):
             true = [np.array(center) for center in truth.get(field, ()) if center is not None]
+            written = _written_lists(text, label)
+            if true and len(written) != len(true):  # whether they are literals or not
+                return 0.0
+            stated = _literals(written)
             if not true:
                 return 0.0 if stated else 1.0
-            if len(stated) != len(true):
+            if not stated:
                 return 0.0
             errors = []
             for point, center in zip(stated, true, strict=True):
@@ -85,9 +89,9 @@ def _released_center_reward(text: str, label: re.Pattern[str], truth: Any, field
     return score if math.isfinite(score) else None
 
 
-def _released_lists(text: str, label: re.Pattern[str]) -> list[Any]:
-    """Literals after each label: up to the first `]`, on one line, those with "null" in them skipped."""
-    found: list[Any] = []
+def _written_lists(text: str, label: re.Pattern[str]) -> list[str]:
+    """What follows each label: up to the first `]`, on one line, those with "null" in them skipped."""
+    found: list[str] = []
     start = 0
     closing = newline = -1  # looked up again only once they are behind: the whole search stays linear
     while match := label.search(text, start):
@@ -104,9 +108,16 @@ def _released_lists(text: str, label: re.Pattern[str]) -> list[Any]:
             continue
         start = closing + 1
         written = text[opening:start]
-        if "null" in written.lower():
-            continue
-        literal = _literal(written)
+        if "null" not in written.lower():
+            found.append(written)
+    return found
+
+
+def _literals(written: list[str]) -> list[Any]:
+    """The lists that these texts denote; [] if one of them denotes none."""
+    found = []
+    for text in written:
+        literal = _literal(text)
         if literal is None:
             return []
         found.append(literal)
@@ -115,9 +126,8 @@ def _released_lists(text: str, label: re.Pattern[str]) -> list[Any]:
 
 def _literal(written: str) -> Any:
     """The list that `written` denotes, None if Python or numpy refuses it."""
-    parts = written[1:-1].split(",")
-    if all(_PLAIN_NUMBER.fullmatch(part) for part in parts):
-        return [float(part) for part in parts]
+    if _PLAIN_NUMBERS.fullmatch(written):
+        return [float(part) for part in written[1:-1].split(",")]
     if len(written) > _MAX_LIST_CHARS:
         return None
     try:

@@ -9,7 +9,7 @@ from .components import Component, ComponentError, RewardConfigError, resolve_co
 from .geometry import score_centers
 from .parser import parse_response
 from .presets import DEFAULT_PRESET, PRESETS, Sample, get_preset, merge_weights
-from .response import Response
+from .response import Response, make
 from .truth import Truth, read_truth
 
 RESULT_KEYS = (
@@ -70,7 +70,7 @@ class STReward:
         initial, final = parsed.initial, parsed.final
         camera = score_centers((initial[0], final[0]), read.camera_center, floor_m, relative_scale)
         object_ = score_centers((initial[1], final[1]), read.object_center, floor_m, relative_scale)
-        return Sample(parsed, truth, read, camera, object_)
+        return make(Sample, (parsed, truth, read, camera, object_))
 
     def __call__(self, response: str, truth: Mapping[str, Any]) -> dict[str, float]:
         """Score one response. Never raises on what a model wrote or on a bad truth; every value is finite.
