@@ -1,0 +1,1 @@
+"""Measured geometry from rectified pairs: disparity, camera poses, moving objects."""

@@ -1,0 +1,1 @@
+"""Rectified stereo: the camera, what a reader yields, calibration and rectification."""
