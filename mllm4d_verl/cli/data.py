@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mllm4d_verl.cli.data_annotate import annotate, show_clip_stats
 from mllm4d_verl.cli.output import emit_json
 from mllm4d_verl.data_tools.errors import InputError
 
@@ -85,6 +86,9 @@ def synth(
     typer.echo(f"{len(ids)} clips in {out}")
     if json:
         emit_json({"out": str(out), "clips": len(ids), "seed": seed, "width": width, "height": height})
+
+
+app.command()(annotate)
 
 
 @app.command()
@@ -202,8 +206,21 @@ def export_released(
 
 
 @app.command()
-def stats(qa: Annotated[Path, typer.Argument(help="QA parquet, or a folder of them.")], json: Json = False) -> None:
-    """Count rows per split, task and answer."""
+def stats(
+    qa: Annotated[Path, typer.Argument(metavar="PATH", help="QA parquet, a folder of them, or a folder of clips.")],
+    plot: Annotated[
+        Path | None, typer.Option(help="Of clips: histograms of the quality figures, as PNG.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Count questions per split, task and answer; or show quality figures of clips and what was kept out."""
+    from mllm4d_verl.data_tools.annotation.stats import holds_clips
+
+    if holds_clips(qa):
+        show_clip_stats(qa, plot, json)
+        return
+    if plot is not None:
+        raise InputError("plots are of clips, this is a file or folder of questions", file=qa, field="--plot")
     from mllm4d_verl.data_tools.questions import count_answers
     from mllm4d_verl.data_tools.schema import read_qa
 

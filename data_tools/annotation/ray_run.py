@@ -1,0 +1,98 @@
+"""The same annotation through Ray Data: many machines that share a file system."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from multiprocessing.connection import wait
+from typing import Any
+
+from ..errors import InputError
+from ..stereo.clip import ClipRef
+from .store import Status
+from .worker import DiskFullError, Setup, Worker
+
+LOCAL = "local"
+
+
+class AnnotateOperator:
+    """For `ray.data.Dataset.map`: takes {"ref": pickled ClipRef}, writes the clip, gives {"status": pickled}.
+
+    Each actor keeps one child process for the clips, as the plain run does, so that a decoder that hangs or crashes
+    costs one clip and no actor.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._worker = Worker(setup)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        self._worker.give(pickle.loads(row["ref"]))
+        try:
+            while True:
+                wait([self._worker.connection], self._worker.seconds_left())
+                status = self._worker.collect()
+                if status is not None:
+                    return {"status": pickle.dumps(asdict(status)), "disk_full": ""}
+        except DiskFullError as error:  # as a value: Ray would try the row again elsewhere
+            return {"status": b"", "disk_full": str(error)}
+
+    def __del__(self) -> None:
+        if hasattr(self, "_worker"):
+            self._worker.close()
+
+
+def run_ray(refs: Sequence[ClipRef], setup: Setup, workers: int, address: str) -> Iterator[Status]:
+    """Statuses of clips as they are finished, by `workers` actors.
+
+    Args:
+        address: of a cluster ("auto", "host:port"), or "local" to start a Ray of our own, which is ended again.
+
+    Raises:
+        DiskFullError: when a clip could not be written for want of room.
+        InputError: Ray is not installed, or no cluster answers at the address.
+    """
+    if not refs:
+        return
+    ray = _import_ray()
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        _connect(ray, None if address == LOCAL else address, setup.threads * workers)
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        rows = ray.data.from_items([{"ref": pickle.dumps(ref)} for ref in refs], override_num_blocks=len(refs))
+        results = rows.map(
+            AnnotateOperator,
+            fn_constructor_args=(setup,),
+            num_cpus=setup.threads,
+            concurrency=min(workers, len(refs)),
+        )
+        for row in results.iter_rows():
+            if row["disk_full"]:
+                raise DiskFullError(row["disk_full"])
+            yield Status.from_dict(pickle.loads(row["status"]))
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise InputError(
+            f"Ray Data does not import ({error})", field="--ray", remedy="Install it with `pip install 'ray[data]'`"
+        ) from None
+    return ray
+
+
+def _connect(ray: Any, address: str | None, num_cpus: int) -> None:
+    try:
+        if address is None:
+            ray.init(num_cpus=max(1, num_cpus), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError) as error:
+        raise InputError(f"no Ray answers at {address!r} ({error})", field="--ray") from None
