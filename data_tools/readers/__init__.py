@@ -1,6 +1,6 @@
 """Stereo sources: one file per layout, each turning what is on disk into a `StereoClip`.
 
-`find_reader` gives a reader by name, `recognise` the one that fits a folder.
+`find_reader` gives a reader by name, `recognise` the one that fits a folder, `describe_readers` lists them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,36 @@ from ..errors import InputError
 from ..stereo.clip import ClipRef, Reader, StereoClip
 
 # name: module:class, imported when asked for. The order is that of `recognise`: the more particular layout first.
-READERS: dict[str, str] = {}
+# `pair` comes last: most data sets also hold something named left and right.
+READERS: dict[str, str] = {
+    "zed": ".zed:ZedReader",
+    "foundation_stereo": ".foundation_stereo:FoundationStereoReader",
+    "stereo4d": ".stereo4d:Stereo4dReader",
+    "virtual_kitti": ".virtual_kitti:VirtualKittiReader",
+    "tartanair": ".tartanair:TartanAirReader",
+    "spring": ".spring:SpringReader",
+    "sintel": ".sintel:SintelReader",
+    "kitti_odometry": ".kitti_odometry:KittiOdometryReader",
+    "vr180": ".vr180:Vr180Reader",
+    "packed": ".packed:PackedReader",
+    "pair": ".pair:PairReader",
+}
+
+
+class ReaderInfo(NamedTuple):
+    """What a list of readers says of each.
+
+    Attributes:
+        name: as in `--reader`.
+        summary: one line.
+        options: option -> one line of help.
+        tried_on: the real files it has been run on, "" where it knows files written by the tests only.
+    """
+
+    name: str
+    summary: str
+    options: dict[str, str]
+    tried_on: str
 
 
 class Recognised(NamedTuple):
@@ -36,6 +65,12 @@ def find_reader(name: str) -> Reader:
     module, _, attribute = READERS[name].partition(":")
     reader: Reader = getattr(importlib.import_module(module, __name__), attribute)()
     return reader
+
+
+def describe_readers() -> list[ReaderInfo]:
+    """All readers, in the order in which `recognise` asks them."""
+    readers = (find_reader(name) for name in READERS)
+    return [ReaderInfo(reader.name, reader.summary, dict(reader.options), reader.tried_on) for reader in readers]
 
 
 def recognise(path: Path) -> Recognised:

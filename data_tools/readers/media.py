@@ -407,8 +407,7 @@ class PairedClip(StereoClip):
 
     def pairs(self, start: int = 0, stop: int | None = None) -> Iterator[StereoPair]:
         start, stop, _ = slice(start, stop).indices(self.num_frames)
-        eyes = zip(self._left.frames(start, stop), self._right.frames(start, stop), strict=True)
-        for frame, (left, right) in enumerate(eyes, start):
+        for frame, (left, right) in enumerate(self._eyes(start, stop), start):
             if left.shape != right.shape:
                 raise InputError(
                     f"the left image has {left.shape[1]}x{left.shape[0]} pixels, "
@@ -419,6 +418,10 @@ class PairedClip(StereoClip):
             if self._rectify is not None:
                 left, right = self._rectify(left, right)
             yield StereoPair(frame, left, right)
+
+    def _eyes(self, start: int, stop: int) -> Iterator[tuple[Image, Image]]:
+        """Left and right frames start..stop-1 as they are stored."""
+        return zip(self._left.frames(start, stop), self._right.frames(start, stop), strict=True)
 
 
 def check_image_size(width: int, height: int, camera: StereoCamera, path: Path) -> None:
