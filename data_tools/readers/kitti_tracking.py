@@ -2,9 +2,9 @@
 
 Facts, from the devkit: a label row is frame, track id, type, truncated, occluded, alpha, left, top, right, bottom
 (pixels of image_02), height, width, length, x, y, z, rotation_y; (x, y, z) is the bottom centre of the box in the
-rectified frame of camera 0, y points down, rotation_y turns about it; DontCare rows have track id -1. Names in calib vary
-(`R_rect` or `R0_rect:`, `Tr_velo_cam` or `Tr_velo_to_cam:`). P2 belongs to the left colour camera, whose first frame is
-the world here: points move by the t of P2 = K [I | t] on their way from camera 0.
+rectified frame of camera 0, y points down, rotation_y turns about it; DontCare rows have track id -1. Names in calib
+vary (`R_rect` or `R0_rect:`, `Tr_velo_cam` or `Tr_velo_to_cam:`). P2 belongs to the left colour camera, whose first
+frame is the world here: points move by the t of P2 = K [I | t] on their way from camera 0.
 """
 
 from __future__ import annotations

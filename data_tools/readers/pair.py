@@ -66,9 +66,7 @@ class PairReader(Reader):
         "fps": "frames per second of image folders",
         "license": "licence of the clips, kept in their records",
     }
-    tried_on: ClassVar[str] = (
-        "OpenCV's chessboard pairs, raw, and its aloe pair; KITTI odometry images; clips of `mllm4d data synth`"
-    )
+    tried_on: ClassVar[str] = "OpenCV's raw chessboard pairs with their calibration; KITTI odometry images"
 
     def recognises(self, path: Path) -> str | None:
         if not path.is_dir():
