@@ -1,0 +1,499 @@
+"""Moving objects of a clip without any weights: what moves on its own, as tracks of 3D points with identities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..geometry import project_points, transform_points, world_to_camera_points
+from ..schema import MAX_POINTS_PER_OBJECT
+from ..stereo.camera import StereoCamera
+from .odometry import Trajectory
+from .scene_flow import Evidence, fill_from_behind, join_evidence, join_gains, motion_evidence, static_flow, warp_static
+from .segmentation import Segment, find_segments
+from .tracking import Sighting, Track, colour_distance, colour_histogram, join_fragments, track_sightings
+
+_NOISE_OF_SIZE = 0.25  # of the centre; a thing's centre is known better than its size
+_SLOW_PX = 3.0  # what moves more than this over the short gap is found by it
+MAX_OBJECTS = 255  # a mask is a byte a pixel
+
+FloatArray = NDArray[np.float64]
+FloatImage = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ObjectConfig:
+    """How moving objects are found.
+
+    Attributes:
+        max_width: images are analysed at a whole fraction of their size, at most this wide. Halving it is four times
+            faster and misses what is half as small.
+        gap_s: seconds between the frames that are compared: longer shows slower motion, and loses what turns.
+        slow_factor: what is slow is looked for over a gap that many times longer, now and then; 1 turns it off.
+        flow_std_px: of optical flow, analysed pixels.
+        seed_sigmas: evidence that a part of every moving region must have.
+        grow_sigmas: evidence of all its pixels.
+        min_area: least area of a region, as a share of the image.
+        min_seen_s: seconds, and at least three frames, in which an object must be seen.
+        min_motion_m: net motion of an object's centre below which it counts as still, metres.
+        motion_sigmas: net motion must also exceed this many times the measured noise of its centre.
+    """
+
+    max_width: int = 480
+    gap_s: float = 0.5
+    slow_factor: float = 2.5
+    flow_std_px: float = 0.35
+    seed_sigmas: float = 3.0
+    grow_sigmas: float = 2.0
+    min_area: float = 0.0004
+    min_seen_s: float = 0.6
+    min_motion_m: float = 0.08
+    motion_sigmas: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.max_width < 16:
+            raise InputError(f"must be at least 16, got {self.max_width}", field="objects.max_width")
+        for name in ("gap_s", "flow_std_px", "seed_sigmas", "grow_sigmas"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"must be above 0, got {getattr(self, name)}", field=f"objects.{name}")
+
+
+@dataclass(eq=False)
+class FoundObject:
+    """One moving object.
+
+    Attributes:
+        id: from 1 by first appearance; its value in `FoundObjects.masks`.
+        points: per clip frame (N_i, 3) float32 world metres, at most 256; (0, 3) where unseen.
+        noise_m: standard deviation of its centre from frame to frame, metres.
+        motion_m: largest net motion of its centre, metres.
+    """
+
+    id: int
+    points: list[NDArray[np.float32]]
+    noise_m: float
+    motion_m: float
+
+
+@dataclass(eq=False)
+class FoundObjects:
+    """Objects of a clip.
+
+    Attributes:
+        objects: in order of their ids.
+        masks: (T, h, w) uint8 at the analysis size, 0 background.
+        images: (T, h, w, 3) uint8 RGB, the analysed images.
+        noise_m: median noise of the centres; 0 without objects.
+        num_rejected: tracks that were not kept: too short, or not moving beyond noise.
+    """
+
+    objects: list[FoundObject]
+    masks: NDArray[np.uint8]
+    images: NDArray[np.uint8]
+    noise_m: float
+    num_rejected: int
+
+
+@dataclass
+class ObjectFinder:
+    """Takes frames one by one with `add`; `finish` finds the objects, given the poses.
+
+    Keeps every frame at the analysis size: 8 bytes a pixel.
+    """
+
+    camera: StereoCamera
+    fps: float
+    config: ObjectConfig = field(default_factory=ObjectConfig)
+    disparity_std_px: float = 0.3
+
+    def __post_init__(self) -> None:
+        self.scale = -(-self.camera.width // self.config.max_width)
+        self.small_camera = shrink_camera(self.camera, self.scale)
+        self._images: list[Image] = []
+        self._disparities: list[FloatImage] = []
+        flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        flow.setFinestScale(0)  # full resolution of the analysed image: borders of objects depend on it
+        flow.setGradientDescentIterations(8)
+        flow.setVariationalRefinementIterations(0)
+        self._flow = flow
+
+    def add(self, left: Image, disparity_px: FloatImage) -> None:
+        """Take the next frame: left (H, W, 3) uint8 RGB and its disparities (H, W) float32, NaN where unknown."""
+        size = (self.small_camera.width, self.small_camera.height)
+        self._images.append(left.copy() if self.scale == 1 else cv2.resize(left, size, interpolation=cv2.INTER_AREA))
+        self._disparities.append(shrink_disparity(disparity_px, self.scale, size))
+
+    def finish(self, trajectory: Trajectory) -> FoundObjects:
+        """Objects that move in the world of the trajectory."""
+        num_frames = len(self._images)
+        if num_frames != len(trajectory.cam_to_world):
+            raise InputError(f"{num_frames} frames and {len(trajectory.cam_to_world)} poses", field="trajectory")
+        sightings = self._sightings(trajectory.cam_to_world) if num_frames > 1 else [[] for _ in range(num_frames)]
+        poses = trajectory.cam_to_world
+        raw = track_sightings(sightings, max_gap=num_frames)
+        moving = [self._filled(track, poses) for track in raw if self._is_real(track, poses)]
+        tracks = sorted(join_fragments(moving), key=lambda track: track.frames[0])
+        kept = []
+        for track in tracks[:MAX_OBJECTS]:
+            noise, motion = center_noise(track), net_motion(track)
+            if motion >= max(self.config.min_motion_m, self.config.motion_sigmas * noise):
+                kept.append((track, noise, motion))
+        rejected = len(raw) - len(kept)
+        masks = np.zeros((num_frames, self.small_camera.height, self.small_camera.width), np.uint8)
+        objects = []
+        for number, (track, noise, motion) in enumerate(kept, start=1):
+            points = [np.zeros((0, 3), np.float32) for _ in range(num_frames)]
+            for sighting in track.sightings:
+                masks[sighting.frame][sighting.mask] = number
+                points[sighting.frame] = thin_points(sighting.points)
+            objects.append(FoundObject(number, points, noise, motion))
+        noises = [item.noise_m for item in objects]
+        images = np.stack(self._images) if self._images else np.zeros((0, 0, 0, 3), np.uint8)
+        return FoundObjects(objects, masks, images, float(np.median(noises)) if noises else 0.0, rejected)
+
+    # --------------------------------------------------------------------------------------------------- segments
+
+    def _sightings(self, poses: FloatArray) -> list[list[Sighting]]:
+        num_frames = len(self._images)
+        gap = self._gap()
+        grays = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in self._images]
+        found: list[list[Sighting]] = []
+        long_gap = min(round(self.config.slow_factor * gap), num_frames - 1)
+        for t in range(num_frames):
+            here = self._compare(t, gap, poses, grays)
+            # What is slow stays where it is for a while: it need not be looked for in every frame.
+            if long_gap > gap and t % gap == 0:
+                slow = self._compare(t, long_gap, poses, grays)
+                limit = _SLOW_PX * self.config.slow_factor
+                here += [
+                    item
+                    for item in slow
+                    if self._image_motion(item, poses[t]) * long_gap < limit
+                    and not any(_overlap(item.mask, other.mask) > 0.1 for other in here)
+                ]
+            found.append(here)
+        return found
+
+    def _image_motion(self, sighting: Sighting, pose: FloatArray) -> float:
+        """Pixels per frame by which a sighting's velocity moves it; infinite where that is not known."""
+        ends = world_to_camera_points(pose, np.stack([sighting.center, sighting.center + sighting.velocity]))
+        if not (ends[:, 2] > 0).all():
+            return float("inf")
+        start, end = project_points(self.small_camera.intrinsics, ends)
+        return float(np.linalg.norm(end - start))
+
+    def _gap(self) -> int:
+        """Frames between those that are compared."""
+        return max(1, min(round(self.config.gap_s * self.fps), len(self._images) - 1))
+
+    def _compare(self, t: int, gap: int, poses: FloatArray, grays: list[Image]) -> list[Sighting]:
+        """What moves in frame t, by the frames `gap` before and after it."""
+        num_frames = len(self._images)
+        others = [other for other in (t - gap, t + gap) if 0 <= other < num_frames]
+        # The middle of a clip shorter than two gaps has the ends to compare with.
+        others = others or [0 if t > num_frames // 2 else num_frames - 1]
+        evidence = [self._evidence(t, other, poses, grays) for other in others]
+        return self._measure(t, poses, others, evidence)
+
+    def _evidence(self, t: int, other: int, poses: FloatArray, grays: list[Image]) -> Evidence:
+        known = np.isfinite(self._disparities[t])
+        still = static_flow(self.small_camera, fill_from_behind(self._disparities[t]), poses[t], poses[other])
+        warped = warp_static(grays[other], still, grays[t])
+        flow = self._flow.calc(grays[t], warped, None)
+        return motion_evidence(
+            still,
+            known,
+            grays[t],
+            warped,
+            self._disparities[other],
+            flow,
+            self.config.flow_std_px,
+            self.disparity_std_px / self.scale,
+        )
+
+    def _measure(self, t: int, poses: FloatArray, others: list[int], evidence: list[Evidence]) -> list[Sighting]:
+        min_pixels = max(12, round(self.config.min_area * self._images[t].shape[0] * self._images[t].shape[1]))
+        segments = find_segments(
+            join_evidence(evidence),
+            self._disparities[t],
+            evidence[0].residual_px,
+            join_gains(evidence),
+            self._images[t],
+            self.config.seed_sigmas,
+            self.config.grow_sigmas,
+            min_pixels,
+        )
+        sightings = []
+        for segment in segments:
+            flows = [
+                self._velocity(t, other, poses, seen, segment) for other, seen in zip(others, evidence, strict=True)
+            ]
+            flows = [flow for flow in flows if np.isfinite(flow).all()]
+            velocity = np.mean(flows, axis=0) if flows else np.full(3, np.nan)
+            sightings.append(self._sighting(t, poses[t], segment, velocity))
+        return [sighting for sighting in sightings if len(sighting.points) >= 6]
+
+    def _is_real(self, track: Track, poses: FloatArray) -> bool:
+        """Whether a track is a thing that moves, not a flicker of flow and depth that happens to line up."""
+        min_seen = min(max(3, round(self.config.min_seen_s * self.fps)), len(self._images))
+        gap = self._gap()
+        size = float(np.median([one.radius_m + one.depth_std_m for one in track.sightings]))
+        return (
+            track.frames[-1] - track.frames[0] + 1 >= min_seen
+            and track.longest_run(gap) >= max(3, min_seen // gap)
+            and center_noise(track) <= _NOISE_OF_SIZE * size
+            and is_steady(track)
+            and agrees_with_flow(track, gap)
+            and not self._still_there(track, poses)
+        )
+
+    def _still_there(self, track: Track, poses: FloatArray) -> bool:
+        """Whether the surface that was seen at one time is found in its place after the track has left it.
+
+        What moved is no longer where it was; a floor is. Pairs of frames between which the centre moved by its radius
+        are asked, in both directions of time; the surface stayed if half of the depths there are the same.
+        """
+        shares = []
+        chosen = track.sightings[:: max(1, len(track.sightings) // 6)]
+        for one in chosen:
+            for other in (track.sightings[0], track.last):
+                if np.linalg.norm(one.center - other.center) < max(0.7 * one.radius_m, 2 * one.depth_std_m):
+                    continue
+                share = self._same_depth(one, other, poses)
+                if share is not None:
+                    shares.append(share)
+        return bool(shares) and float(np.median(shares)) > 0.5
+
+    def _same_depth(self, one: Sighting, other: Sighting, poses: FloatArray) -> float | None:
+        """Share of the points of one sighting that the frame of another shows at the same depth, None if it shows few.
+
+        Points that are hidden there, and those inside the other sighting, say nothing.
+        """
+        camera = self.small_camera
+        local = world_to_camera_points(poses[other.frame], one.points)
+        local = local[local[:, 2] > 0]
+        u, v = project_points(camera.intrinsics, local).round().T
+        inside = (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
+        local, u, v = local[inside], u[inside].astype(np.intp), v[inside].astype(np.intp)
+        outside = ~other.mask[v, u]
+        expected = camera.disparity(local[outside, 2])
+        seen = self._disparities[other.frame][v[outside], u[outside]]
+        slack = np.maximum(2 * self.disparity_std_px / self.scale, 0.03 * expected)
+        told = np.isfinite(seen) & (seen < expected + slack)
+        if told.sum() < max(8, 0.1 * len(one.points)):
+            return None
+        return float(np.mean(np.abs(seen - expected)[told] < slack[told]))
+
+    def _filled(self, track: Track, poses: FloatArray) -> Track:
+        """The track with sightings in the frames where it was missed and can still be seen.
+
+        What stops for a moment, or moves too slowly for two frames to tell, is where it would be, at the depth and with
+        the colours it would have; what went behind something is not.
+        """
+        if len(track.sightings) < 3:
+            return track
+        by_frame = {sighting.frame: sighting for sighting in track.sightings}
+        first, last = track.frames[0], track.frames[-1]
+        num_frames = len(self._images)
+        for t in [*range(first, num_frames), *range(last, -1, -1)]:
+            if t in by_frame:
+                continue
+            nearest = min(by_frame, key=lambda frame: abs(frame - t))
+            if abs(nearest - t) > 1:  # hidden since then: wait until it is seen again
+                continue
+            sighting = self._carried(by_frame, nearest, t, poses)
+            if sighting is not None:
+                by_frame[t] = sighting
+        return Track([by_frame[frame] for frame in sorted(by_frame)])
+
+    def _carried(self, by_frame: dict[int, Sighting], source: int, t: int, poses: FloatArray) -> Sighting | None:
+        """The sighting of frame `source` moved to its neighbour t, None where the thing is not seen there."""
+        near = sorted(sorted(by_frame, key=lambda frame: abs(frame - t))[:8])
+        track = Track([by_frame[frame] for frame in near])
+        before = by_frame[source]
+        center = before.center + track.velocity(8) * (t - source)
+        camera = self.small_camera
+        old = world_to_camera_points(poses[source], before.center)
+        new = world_to_camera_points(poses[t], center)
+        if old[2] <= 0 or new[2] <= 0:
+            return None
+        shift = project_points(camera.intrinsics, new) - project_points(camera.intrinsics, old)
+        move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+        size = (camera.width, camera.height)
+        mask = cv2.warpAffine(before.mask.astype(np.uint8), move, size, flags=cv2.INTER_NEAREST) > 0
+        disparity = self._disparities[t]
+        ratio = float(old[2] / new[2])
+        values = self._disparities[source][before.mask]
+        values = values[np.isfinite(values)] * ratio
+        if len(values) < 6 or not mask.any():
+            return None
+        low, high = np.percentile(values, [5, 95])
+        slack = max(1.0, 0.08 * high) / np.sqrt(self.scale)
+        fits = mask & (disparity > low - slack) & (disparity < high + slack)
+        # A third of it may be hidden by something nearer.
+        if fits.sum() < 0.6 * before.mask.sum():
+            return None
+        mask = mask & ~(disparity > high + slack) & ~(disparity < low - slack)
+        sighting = self._sighting(t, poses[t], Segment(mask, 0.0), np.full(3, np.nan))
+        if len(sighting.points) < 6 or colour_distance(sighting.colours, before.colours) > 0.4:
+            return None
+        return sighting
+
+    def _velocity(self, t: int, other: int, poses: FloatArray, seen: Evidence, segment: Segment) -> FloatArray:
+        """(3,) world metres per frame: the median over pixels that both frames show."""
+        here, there = self._disparities[t], seen.other_disparity_px
+        rows, columns = np.nonzero(segment.mask & np.isfinite(seen.sigmas) & np.isfinite(there))
+        if len(rows) < 6:
+            return np.full(3, np.nan)
+        camera = self.small_camera
+        start = camera.lift(np.stack([columns, rows], axis=1), camera.depth(here[rows, columns]))
+        end = camera.lift(seen.other_pixels[rows, columns], camera.depth(there[rows, columns]))
+        motion = transform_points(poses[other], end) - transform_points(poses[t], start)
+        velocity: FloatArray = np.nanmedian(motion, axis=0) / (other - t)
+        return velocity
+
+    def _sighting(self, t: int, pose: FloatArray, segment: Segment, velocity: FloatArray) -> Sighting:
+        camera_points = surface_points(self.small_camera, self._disparities[t], segment.mask)
+        points = transform_points(pose, camera_points)
+        center = np.median(points, axis=0) if len(points) else np.zeros(3)
+        radius = float(np.percentile(np.linalg.norm(points - center, axis=1), 90)) if len(points) else 0.0
+        depth = float(np.median(camera_points[:, 2])) if len(points) else 0.0
+        std = float(self.camera.depth_std(np.array([depth]), self.disparity_std_px)[0])
+        colours = colour_histogram(self._images[t], segment.mask)
+        return Sighting(t, segment.mask, points, center, radius, std, colours, segment.sigmas, velocity)
+
+
+def _overlap(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
+    """Share of the smaller of two masks that the other covers."""
+    smaller = max(1, min(int(left.sum()), int(right.sum())))
+    return int((left & right).sum()) / smaller
+
+
+def surface_points(camera: StereoCamera, disparity_px: FloatImage, mask: NDArray[np.bool_]) -> FloatArray:
+    """Camera-frame points (N, 3), metres, of the pixels of one object, without those that are off its surface.
+
+    Args:
+        camera: of the size of the images.
+        disparity_px: (H, W), NaN where unknown.
+        mask: (H, W) bool.
+
+    Off the surface is what lies farther from the median depth than the object is deep: three times the median
+    deviation, but at least a tenth of the object's width.
+    """
+    rows, columns = np.nonzero(mask & np.isfinite(disparity_px))
+    depth = camera.depth(disparity_px[rows, columns]).astype(np.float64)
+    known = np.isfinite(depth)
+    rows, columns, depth = rows[known], columns[known], depth[known]
+    if not len(depth):
+        return np.zeros((0, 3))
+    middle = float(np.median(depth))
+    spread = 1.4826 * float(np.median(np.abs(depth - middle)))
+    width = (columns.max() - columns.min() + 1) * middle / camera.focal_px
+    near = np.abs(depth - middle) <= max(3 * spread, 0.1 * width, 0.02 * middle)
+    return camera.lift(np.stack([columns, rows], axis=1)[near], depth[near])
+
+
+def thin_points(points: FloatArray) -> NDArray[np.float32]:
+    """At most 256 of (N, 3) points, evenly spread over their order."""
+    if len(points) > MAX_POINTS_PER_OBJECT:
+        chosen = np.linspace(0, len(points) - 1, MAX_POINTS_PER_OBJECT).round().astype(np.intp)
+        points = points[chosen]
+    return points.astype(np.float32)
+
+
+def center_noise(track: Track) -> float:
+    """Standard deviation of a track's centre, metres: from second differences, which smooth motion hardly has.
+
+    For independent noise s per axis the second difference x[t-1] - 2 x[t] + x[t+1] has variance 6 s^2; the median of
+    its length over three axes is 1.538 sqrt(6) s. 0 for fewer than three neighbouring frames.
+    """
+    frames = np.array(track.frames)
+    centers = np.stack([sighting.points.mean(axis=0) for sighting in track.sightings])
+    middle = np.flatnonzero((frames[2:] - frames[1:-1] == 1) & (frames[1:-1] - frames[:-2] == 1))
+    if not len(middle):
+        return 0.0
+    bend = centers[middle] - 2 * centers[middle + 1] + centers[middle + 2]
+    return float(np.median(np.linalg.norm(bend, axis=1)) / (1.538 * np.sqrt(6)))
+
+
+def is_steady(track: Track) -> bool:
+    """Whether a track moves like a thing: from a parabola through its centres it strays by less than half its radius.
+
+    Fitted to a second and a half at a time; what flickers between places is no thing.
+    """
+    frames = np.array(track.frames, np.float64)
+    centers = np.stack([sighting.center for sighting in track.sightings])
+    slack = 0.5 * np.median([sighting.radius_m for sighting in track.sightings])
+    slack += 2 * np.median([sighting.depth_std_m for sighting in track.sightings])
+    strays = []
+    for start in range(0, len(frames), 12):
+        stretch = slice(max(0, min(start, len(frames) - 12)), start + 12)
+        times = frames[stretch] - frames[stretch].mean()
+        degree = min(2, len(times) - 2)
+        if degree < 1:
+            continue
+        fitted = np.polynomial.polynomial.polyfit(times, centers[stretch], degree)
+        model = np.polynomial.polynomial.polyval(times, fitted).T
+        strays.append(np.linalg.norm(centers[stretch] - model, axis=1))
+    return not strays or float(np.percentile(np.concatenate(strays), 80)) < float(slack)
+
+
+def agrees_with_flow(track: Track, gap: int) -> bool:
+    """Whether a track goes where the scene flow of its own pixels says: within half the speed of either, and noise.
+
+    Scene flow was measured over `gap` frames. Depths of neighbouring pixels err alike, so their number hardly helps.
+    """
+    frames = np.array(track.frames, np.float64)
+    centers = np.stack([sighting.center for sighting in track.sightings])
+    flows = np.stack([sighting.velocity for sighting in track.sightings])
+    known = np.isfinite(flows).all(axis=1)
+    if len(frames) < 2 or not known.any():
+        return True
+    times = frames - frames.mean()
+    moved = (times[:, None] * (centers - centers.mean(axis=0))).sum(axis=0) / (times**2).sum()
+    flow = flows[known].mean(axis=0)
+    depth_std = float(np.median([sighting.depth_std_m for sighting in track.sightings]))
+    slack = 0.5 * max(np.linalg.norm(moved), np.linalg.norm(flow)) + 0.5 * depth_std / gap
+    return bool(np.linalg.norm(moved - flow) < slack)
+
+
+def net_motion(track: Track) -> float:
+    """Largest distance of the centre from where it was first and last seen, metres, over medians of three frames."""
+    centers = np.stack([sighting.points.mean(axis=0) for sighting in track.sightings])
+    if len(centers) < 2:
+        return 0.0
+    ends = min(3, len(centers) // 2)
+    first, last = np.median(centers[:ends], axis=0), np.median(centers[-ends:], axis=0)
+    middle = np.median(centers[len(centers) // 2 - ends // 2 :][:ends], axis=0)
+    return float(max(np.linalg.norm(last - first), np.linalg.norm(middle - first), np.linalg.norm(last - middle)))
+
+
+def shrink_camera(camera: StereoCamera, scale: int) -> StereoCamera:
+    """The camera of images that are `scale` times smaller, each pixel the mean of a block."""
+    if scale == 1:
+        return camera
+    matrix = camera.intrinsics.copy()
+    matrix[:2] /= scale
+    # The centre of a block of pixels with integer centres lies at scale * i + (scale - 1) / 2.
+    matrix[:2, 2] -= (scale - 1) / (2 * scale)
+    return StereoCamera(
+        camera.width // scale, camera.height // scale, matrix, camera.baseline, camera.disparity_offset_px / scale
+    )
+
+
+def shrink_disparity(disparity_px: FloatImage, scale: int, size: tuple[int, int]) -> FloatImage:
+    """Disparities (h, w) in pixels of an image `scale` times smaller, of size (width, height).
+
+    One pixel of each block speaks for it: the mean over a depth edge would be on neither side.
+    """
+    if scale == 1:
+        return disparity_px.astype(np.float32)
+    width, height = size
+    middle = scale // 2
+    picked = disparity_px[middle : middle + scale * height : scale, middle : middle + scale * width : scale]
+    return np.ascontiguousarray(picked, np.float32) / np.float32(scale)

@@ -1,0 +1,458 @@
+"""Stereo visual odometry: camera poses of a rectified clip from tracked corners with metric depth.
+
+Corners are tracked from frame to frame (pyramidal Lucas-Kanade, checked forwards and backwards). Each becomes a
+landmark in the world by the depth of the frame it was found in. A frame's pose is found by P3P inside RANSAC on
+landmarks, which also tells moving points apart, and refined on the inliers. At the end keyframes and landmarks are
+refined together in windows (bundle adjustment by scipy's trust-region solver), and all frames are solved again on the
+refined landmarks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..geometry import invert_pose, transform_points, world_to_camera_points
+from ..stereo.camera import StereoCamera
+from .bundle import Observations, refine_window
+
+FloatArray = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class OdometryConfig:
+    """How poses are estimated.
+
+    Attributes:
+        num_corners: corners tracked at a time; the issue of speed against drift.
+        min_corner_distance: between corners, as a share of the image width.
+        window_px: side of the Lucas-Kanade window, pixels.
+        pyramid_levels: of Lucas-Kanade; each doubles the motion that can be followed.
+        back_tolerance_px: a track that does not come back within this is dropped.
+        ransac_px: reprojection error of an inlier, pixels.
+        min_inliers: fewer make a frame lost: its pose is predicted, and counted in `Trajectory.lost`.
+        max_depth: depth of usable landmarks, in baselines: beyond it a pixel of disparity says little.
+        keyframe_overlap: a new keyframe is taken when fewer than this share of the last one's landmarks are in view.
+        keyframe_gap: and at least every so many frames.
+        window: keyframes refined together; 0 turns refinement off.
+        disparity_std_px: of a stereo match; see `Disparity.std_px`.
+    """
+
+    num_corners: int = 500
+    min_corner_distance: float = 0.02
+    window_px: int = 17
+    pyramid_levels: int = 3
+    back_tolerance_px: float = 0.7
+    ransac_px: float = 1.5
+    min_inliers: int = 15
+    max_depth: float = 200.0
+    keyframe_overlap: float = 0.7
+    keyframe_gap: int = 4
+    window: int = 10
+    disparity_std_px: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("num_corners", "window_px", "min_inliers", "keyframe_gap"):
+            if getattr(self, name) < 1:
+                raise InputError(f"must be at least 1, got {getattr(self, name)}", field=f"odometry.{name}")
+        for name in ("back_tolerance_px", "ransac_px", "max_depth", "disparity_std_px"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"must be above 0, got {getattr(self, name)}", field=f"odometry.{name}")
+        if self.window < 0 or self.window == 1:
+            raise InputError(f"must be 0 (off) or at least 2, got {self.window}", field="odometry.window")
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Poses of a clip and how far to trust them.
+
+    Attributes:
+        cam_to_world: (T, 4, 4) float64, world = left camera of frame 0.
+        reprojection_px: (T,) median reprojection error of the inliers, pixels; 0 at frame 0, NaN where lost.
+        num_inliers: (T,) static points that the pose rests on.
+        num_matches: (T,) points tracked into the frame.
+        center_std_m: (T,) standard deviation of the camera centre, metres, from poses solved on two halves of the
+            inliers. Noise only: an error of the calibration moves both halves alike.
+        lost: (T,) bool, poses that were predicted for want of inliers.
+    """
+
+    cam_to_world: FloatArray
+    reprojection_px: FloatArray
+    num_inliers: NDArray[np.int64]
+    num_matches: NDArray[np.int64]
+    center_std_m: FloatArray
+    lost: NDArray[np.bool_]
+
+    @property
+    def path_m(self) -> float:
+        """Length of the path of the camera centre, metres."""
+        return float(np.linalg.norm(np.diff(self.cam_to_world[:, :3, 3], axis=0), axis=1).sum())
+
+
+class _Frame(NamedTuple):
+    """Tracks seen in one frame: landmark ids (N,), pixels (N, 2), disparities (N,) with NaN, inliers (N,) bool."""
+
+    ids: NDArray[np.int64]
+    pixels: NDArray[np.float32]
+    disparity_px: NDArray[np.float32]
+    is_inlier: NDArray[np.bool_]
+
+
+@dataclass
+class StereoOdometry:
+    """Takes frames one by one with `add`; `finish` refines and returns the trajectory.
+
+    Keeps corners and one image, no frames.
+    """
+
+    camera: StereoCamera
+    config: OdometryConfig = field(default_factory=OdometryConfig)
+
+    def __post_init__(self) -> None:
+        self._pyramid: list[Image] | None = None
+        self._poses: list[FloatArray] = []  # camera to world
+        self._frames: list[_Frame] = []
+        self._matches: list[int] = []
+        self._lost: list[bool] = []
+        self._landmarks = np.zeros((0, 3))  # world metres, by id
+        self._keyframes: list[int] = []
+        width = self.camera.width
+        self._corner_distance_px = max(3.0, self.config.min_corner_distance * width)
+
+    def add(self, left: Image, disparity_px: NDArray[np.float32]) -> FloatArray:
+        """Take the next frame and return its pose so far, cam_to_world (4, 4).
+
+        Args:
+            left: (H, W, 3) RGB or (H, W) uint8, rectified.
+            disparity_px: (H, W) float32 of the left image, NaN where unknown.
+        """
+        gray = left if left.ndim == 2 else cv2.cvtColor(left, cv2.COLOR_RGB2GRAY)
+        pyramid = self._build_pyramid(gray)
+        if self._pyramid is None:
+            self._poses.append(np.eye(4))
+            tracked = _empty_frame()
+            is_lost = False
+        else:
+            tracked, pose, is_lost = self._track(self._pyramid, pyramid, disparity_px)
+            self._poses.append(pose)
+        self._matches.append(len(tracked.ids))
+        self._lost.append(is_lost)
+        if self._is_keyframe(tracked):
+            self._keyframes.append(len(self._frames))
+            tracked = self._with_new_corners(gray, disparity_px, tracked, self._poses[-1])
+        self._frames.append(tracked)
+        self._pyramid = pyramid
+        return self._poses[-1]
+
+    def finish(self) -> Trajectory:
+        """Refine all poses. Raises InputError when no frame was added."""
+        if not self._frames:
+            raise InputError("no frame was given to the odometry", field="frames")
+        if self.config.window and len(self._frames) > 1:
+            self._refine()
+        num_frames = len(self._frames)
+        poses = np.stack(self._poses)
+        errors, inliers, noise = np.zeros(num_frames), np.zeros(num_frames, np.int64), np.zeros(num_frames)
+        for t, frame in enumerate(self._frames):
+            inliers[t] = int(frame.is_inlier.sum())
+            if t == 0:
+                continue
+            errors[t] = self._reprojection_px(frame, poses[t]) if not self._lost[t] else np.nan
+            noise[t] = self._center_std(frame, poses[t])
+        return Trajectory(
+            cam_to_world=poses,
+            reprojection_px=errors,
+            num_inliers=inliers,
+            num_matches=np.array(self._matches, np.int64),
+            center_std_m=noise,
+            lost=np.array(self._lost, np.bool_),
+        )
+
+    # ------------------------------------------------------------------------------------------------- tracking
+
+    def _build_pyramid(self, gray: Image) -> list[Image]:
+        window = (self.config.window_px, self.config.window_px)
+        _, pyramid = cv2.buildOpticalFlowPyramid(gray, window, self.config.pyramid_levels)
+        return list(pyramid)
+
+    def _track(
+        self, before: list[Image], now: list[Image], disparity_px: NDArray[np.float32]
+    ) -> tuple[_Frame, FloatArray, bool]:
+        """Follow the tracks of the last frame into this one and solve its pose."""
+        last = self._frames[-1]
+        predicted_pose = self._predicted_pose()
+        if len(last.ids) == 0:
+            return _empty_frame(), predicted_pose, True
+        points = self._landmarks[last.ids]
+        start = last.pixels
+        guess = self._project(points, predicted_pose).astype(np.float32)
+        size = np.array([self.camera.width, self.camera.height], np.float32)
+        # A moving object is not where the prediction puts it; what that would lead out of sight starts where it was.
+        inside = ((guess >= 0) & (guess < size)).all(axis=1) & last.is_inlier
+        guess = np.where(inside[:, None], guess, start)
+        options = {
+            "winSize": (self.config.window_px, self.config.window_px),
+            "maxLevel": self.config.pyramid_levels,
+            "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01),
+            "flags": cv2.OPTFLOW_USE_INITIAL_FLOW,
+            "minEigThreshold": 1e-4,
+        }
+        found, status, _ = cv2.calcOpticalFlowPyrLK(before[0], now[0], start, guess.copy(), **options)
+        back, back_status, _ = cv2.calcOpticalFlowPyrLK(now[0], before[0], found, start.copy(), **options)
+        returned = np.abs(back - start).max(axis=1) < self.config.back_tolerance_px
+        inside = ((found >= 0) & (found <= size - 1)).all(axis=1)
+        kept = (status[:, 0] == 1) & (back_status[:, 0] == 1) & returned & inside
+        ids, pixels = last.ids[kept], found[kept]
+        was_inlier = last.is_inlier[kept]
+        pose, is_inlier = self._solve_pose(self._landmarks[ids], pixels, was_inlier, predicted_pose)
+        frame = _Frame(ids, pixels, sample_disparity(disparity_px, pixels), is_inlier)
+        if is_inlier.sum() < self.config.min_inliers:
+            return frame, predicted_pose, True
+        return frame, pose, False
+
+    def _predicted_pose(self) -> FloatArray:
+        """Constant velocity."""
+        if len(self._poses) < 2:
+            return self._poses[-1]
+        return self._poses[-1] @ invert_pose(self._poses[-2]) @ self._poses[-1]
+
+    def _solve_pose(
+        self,
+        points: FloatArray,
+        pixels: NDArray[np.float32],
+        was_inlier: NDArray[np.bool_],
+        predicted_pose: FloatArray,
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """cam_to_world (4, 4) and which points (N,) agree with it."""
+        none = np.zeros(len(points), np.bool_)
+        # Points that moved before are not asked again, or a large object would carry the camera along.
+        chosen = np.flatnonzero(was_inlier)
+        if len(chosen) < max(self.config.min_inliers, 6):
+            chosen = np.arange(len(points))
+        if len(chosen) < 6:
+            return predicted_pose, none
+        matrix = self.camera.intrinsics
+        observed = pixels.astype(np.float64)
+        cv2.setRNGSeed(0)  # RANSAC draws from OpenCV's own generator: the same clip gives the same poses
+        found, rotation, translation, _ = cv2.solvePnPRansac(
+            points[chosen],
+            observed[chosen],
+            matrix,
+            None,
+            iterationsCount=100,
+            reprojectionError=self.config.ransac_px,
+            confidence=0.999,
+            flags=cv2.SOLVEPNP_AP3P,
+        )
+        if not found:
+            return predicted_pose, none
+        for _ in range(2):  # inliers of the refined pose differ a little from those of the sample
+            inliers = self._errors_px(points, observed, rotation, translation) < self.config.ransac_px
+            if inliers.sum() < 6:
+                return predicted_pose, none
+            rotation, translation = cv2.solvePnPRefineLM(
+                points[inliers], observed[inliers], matrix, None, rotation, translation
+            )
+        inliers = self._errors_px(points, observed, rotation, translation) < self.config.ransac_px
+        return pose_from_vectors(rotation, translation), inliers
+
+    def _errors_px(
+        self, points: FloatArray, observed: FloatArray, rotation: FloatArray, translation: FloatArray
+    ) -> FloatArray:
+        camera_points = points @ cv2.Rodrigues(rotation)[0].T + translation.reshape(3)
+        depth = camera_points[:, 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            projected = camera_points @ self.camera.intrinsics.T
+            errors = np.linalg.norm(projected[:, :2] / projected[:, 2:] - observed, axis=1)
+        return np.where(depth > 1e-6, errors, np.inf)
+
+    def _project(self, points: FloatArray, pose: FloatArray) -> FloatArray:
+        camera_points = world_to_camera_points(pose, points)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            projected = camera_points @ self.camera.intrinsics.T
+            pixels = projected[:, :2] / projected[:, 2:]
+        return np.where(camera_points[:, 2:] > 1e-6, pixels, -1.0)
+
+    # ------------------------------------------------------------------------------------------------- corners
+
+    def _is_keyframe(self, tracked: _Frame) -> bool:
+        if not self._keyframes:
+            return True
+        last = self._keyframes[-1]
+        if len(self._frames) - last >= self.config.keyframe_gap:
+            return True
+        at_keyframe = max(1, int(self._frames[last].is_inlier.sum()))
+        return bool(tracked.is_inlier.sum() < self.config.keyframe_overlap * at_keyframe)
+
+    def _with_new_corners(
+        self, gray: Image, disparity_px: NDArray[np.float32], tracked: _Frame, pose: FloatArray
+    ) -> _Frame:
+        """The tracked corners that are static, and new ones where there are none."""
+        kept = tracked.is_inlier
+        wanted = self.config.num_corners - int(kept.sum())
+        tracked = _Frame(tracked.ids[kept], tracked.pixels[kept], tracked.disparity_px[kept], tracked.is_inlier[kept])
+        if wanted < 1:
+            return tracked
+        free = np.where(np.isfinite(disparity_px), np.uint8(255), np.uint8(0))
+        border = self.config.window_px // 2
+        free[:border] = free[-border:] = 0
+        free[:, :border] = free[:, -border:] = 0
+        for u, v in tracked.pixels.round().astype(int):
+            cv2.circle(free, (int(u), int(v)), int(self._corner_distance_px), 0, -1)
+        corners = cv2.goodFeaturesToTrack(gray, wanted, 0.003, self._corner_distance_px, mask=free)
+        if corners is None:
+            return tracked
+        pixels = corners.reshape(-1, 2).astype(np.float32)
+        disparity = sample_disparity(disparity_px, pixels)
+        depth = self.camera.depth(disparity).astype(np.float64)
+        usable = np.isfinite(depth) & (depth < self.config.max_depth * self.camera.baseline)
+        pixels, disparity, depth = pixels[usable], disparity[usable], depth[usable]
+        ids = np.arange(len(self._landmarks), len(self._landmarks) + len(pixels))
+        world = transform_points(pose, self.camera.lift(pixels, depth))
+        self._landmarks = np.concatenate([self._landmarks, world])
+        return _Frame(
+            np.concatenate([tracked.ids, ids]),
+            np.concatenate([tracked.pixels, pixels]),
+            np.concatenate([tracked.disparity_px, disparity]),
+            np.concatenate([tracked.is_inlier, np.ones(len(pixels), np.bool_)]),
+        )
+
+    # ------------------------------------------------------------------------------------------------- refinement
+
+    def _refine(self) -> None:
+        """Bundle adjustment over sliding windows of keyframes, then every frame on the refined landmarks."""
+        keyframes = self._keyframes
+        if keyframes[-1] != len(self._frames) - 1:
+            keyframes = [*keyframes, len(self._frames) - 1]
+        size = self.config.window
+        step = max(1, size // 2)
+        start = 0
+        while len(keyframes) > 1:
+            window = keyframes[start : start + size]
+            # The first pose fixes the world; from the second window on, so does the half that was refined before.
+            num_fixed = 1 if start == 0 else max(1, len(window) - step)
+            self._refine_keyframes(window, num_fixed)
+            if start + size >= len(keyframes):
+                break
+            start += step
+        for t, frame in enumerate(self._frames):
+            if t == 0 or self._lost[t]:
+                continue
+            pose, is_inlier = self._resolve(frame, self._poses[t])
+            self._poses[t] = pose
+            self._frames[t] = frame._replace(is_inlier=is_inlier)
+
+    def _refine_keyframes(self, window: list[int], num_fixed: int) -> None:
+        frames = [self._frames[t] for t in window]
+        seen = np.concatenate([frame.ids[frame.is_inlier] for frame in frames])
+        ids, counts = np.unique(seen, return_counts=True)
+        ids = ids[counts >= 2]
+        if len(ids) < self.config.min_inliers:
+            return
+        views, points, pixels, disparities = [], [], [], []
+        for view, frame in enumerate(frames):
+            place = np.searchsorted(ids, frame.ids).clip(max=len(ids) - 1)
+            used = frame.is_inlier & (ids[place] == frame.ids)
+            views.append(np.full(int(used.sum()), view))
+            points.append(place[used])
+            pixels.append(frame.pixels[used])
+            disparities.append(frame.disparity_px[used])
+        observations = Observations(
+            np.concatenate(views),
+            np.concatenate(points),
+            np.concatenate(pixels).astype(np.float64),
+            np.concatenate(disparities).astype(np.float64),
+        )
+        poses = np.stack([self._poses[t] for t in window])
+        poses, landmarks = refine_window(
+            self.camera, poses, self._landmarks[ids], observations, num_fixed, self.config.disparity_std_px
+        )
+        for t, pose in zip(window, poses, strict=True):
+            self._poses[t] = pose
+        self._landmarks[ids] = landmarks
+
+    def _resolve(self, frame: _Frame, pose: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+        points, observed = self._landmarks[frame.ids], frame.pixels.astype(np.float64)
+        rotation, translation = vectors_from_pose(pose)
+        inliers = frame.is_inlier
+        for _ in range(2):
+            if inliers.sum() < 6:
+                return pose, frame.is_inlier
+            rotation, translation = cv2.solvePnPRefineLM(
+                points[inliers], observed[inliers], self.camera.intrinsics, None, rotation, translation
+            )
+            inliers = self._errors_px(points, observed, rotation, translation) < self.config.ransac_px
+        return pose_from_vectors(rotation, translation), inliers
+
+    # ------------------------------------------------------------------------------------------------- figures
+
+    def _reprojection_px(self, frame: _Frame, pose: FloatArray) -> float:
+        ids = frame.ids[frame.is_inlier]
+        if not len(ids):
+            return float("nan")
+        offsets = self._project(self._landmarks[ids], pose) - frame.pixels[frame.is_inlier]
+        return float(np.median(np.linalg.norm(offsets, axis=1)))
+
+    def _center_std(self, frame: _Frame, pose: FloatArray) -> float:
+        """Half the distance between the centres that even and odd inliers give: the mean of two halves is the whole."""
+        chosen = np.flatnonzero(frame.is_inlier)
+        if len(chosen) < 2 * self.config.min_inliers:
+            return float("nan")
+        rotation, translation = vectors_from_pose(pose)
+        centers = []
+        for half in (chosen[::2], chosen[1::2]):
+            points, observed = self._landmarks[frame.ids[half]], frame.pixels[half].astype(np.float64)
+            solved = cv2.solvePnPRefineLM(
+                points, observed, self.camera.intrinsics, None, rotation.copy(), translation.copy()
+            )
+            centers.append(pose_from_vectors(*solved)[:3, 3])
+        return float(np.linalg.norm(centers[0] - centers[1]) / 2)
+
+
+def sample_disparity(disparity_px: NDArray[np.float32], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Disparity (N,) at pixels (N, 2): bilinear where the four neighbours agree within a pixel, else NaN.
+
+    Across a depth edge the mean of two surfaces is neither.
+    """
+    height, width = disparity_px.shape
+    u = np.clip(pixels[:, 0], 0, width - 1.001)
+    v = np.clip(pixels[:, 1], 0, height - 1.001)
+    column, row = u.astype(np.intp), v.astype(np.intp)
+    right, below = np.minimum(column + 1, width - 1), np.minimum(row + 1, height - 1)
+    corners = np.stack(
+        [
+            disparity_px[row, column],
+            disparity_px[row, right],
+            disparity_px[below, column],
+            disparity_px[below, right],
+        ]
+    )
+    a, b = u - column, v - row
+    weights = np.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b])
+    value = (corners * weights).sum(axis=0)
+    agree = corners.max(axis=0) - corners.min(axis=0) < 1.0  # False where one is NaN
+    return np.where(agree, value, np.nan).astype(np.float32)
+
+
+def pose_from_vectors(rotation: FloatArray, translation: FloatArray) -> FloatArray:
+    """cam_to_world (4, 4) from OpenCV's world-to-camera rotation vector and translation."""
+    world_to_cam = np.eye(4)
+    world_to_cam[:3, :3] = cv2.Rodrigues(np.asarray(rotation, np.float64))[0]
+    world_to_cam[:3, 3] = np.asarray(translation, np.float64).reshape(3)
+    return invert_pose(world_to_cam)
+
+
+def vectors_from_pose(cam_to_world: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """OpenCV's world-to-camera rotation vector (3, 1) and translation (3, 1) of cam_to_world (4, 4)."""
+    world_to_cam = invert_pose(cam_to_world)
+    return cv2.Rodrigues(world_to_cam[:3, :3])[0], world_to_cam[:3, 3:].copy()
+
+
+def _empty_frame() -> _Frame:
+    return _Frame(np.zeros(0, np.int64), np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(0, np.bool_))

@@ -1,0 +1,155 @@
+"""From evidence of motion to the pixels of each moving thing in one frame."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FloatImage = NDArray[np.float32]
+
+# Grey levels. Flow fits the noise of the image a little: what stands still gains up to half of this.
+MIN_GAIN = 1.0
+Mask = NDArray[np.bool_]
+
+
+class Segment(NamedTuple):
+    """One connected moving region of a frame.
+
+    Attributes:
+        mask: (H, W) bool, at the analysis size.
+        sigmas: median evidence inside.
+    """
+
+    mask: Mask
+    sigmas: float
+
+
+def find_segments(
+    sigmas: FloatImage,
+    disparity_px: FloatImage,
+    residual_px: FloatImage,
+    gain: FloatImage,
+    image: NDArray[np.uint8],
+    seed_sigmas: float,
+    grow_sigmas: float,
+    min_pixels: int,
+) -> list[Segment]:
+    """Moving regions of one frame, each on one surface and with one motion, with edges where the image has them.
+
+    Args:
+        sigmas: (H, W) evidence, NaN where unknown.
+        disparity_px: (H, W), NaN where unknown.
+        residual_px: (H, W, 2) motion that the camera's does not explain.
+        gain: (H, W) grey levels by which motion explains the image better than a static world.
+        image: (H, W, 3) uint8 RGB.
+        seed_sigmas: a region needs pixels above it, a share of its area at that.
+        grow_sigmas: it consists of pixels above it.
+        min_pixels: least area.
+    """
+    known = np.nan_to_num(sigmas, nan=0.0)
+    smooth = cv2.medianBlur(known.astype(np.float32), 5)
+    moving = (smooth > grow_sigmas).astype(np.uint8)
+    # The smear of flow along depth edges of still things is a line of a pixel or two.
+    moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, _disk(1))
+    cuts = _depth_edges(disparity_px) | _motion_edges(residual_px)
+    pieces = moving.copy()
+    pieces[cuts] = 0
+    pieces = cv2.morphologyEx(pieces, cv2.MORPH_OPEN, _disk(1))
+    num, labels, stats, _ = cv2.connectedComponentsWithStats(pieces, connectivity=4)
+    markers = np.zeros(labels.shape, np.int32)
+    strength: dict[int, float] = {}
+    for label in range(1, num):
+        if stats[label, cv2.CC_STAT_AREA] < max(4, min_pixels // 3):
+            continue
+        inside = labels == label
+        evidence = smooth[inside]
+        if float(np.mean(evidence > seed_sigmas)) < 0.3:
+            continue
+        number = len(strength) + 2  # 1 is the background
+        markers[inside] = number
+        strength[number] = float(np.median(evidence))
+    if not strength:
+        return []
+    # Flow is smeared over a thing's border, and gains nothing there.
+    safe = cv2.blur(gain, (3, 3)) > 0.5 * MIN_GAIN
+    still = np.isfinite(sigmas) & (smooth < 0.5 * grow_sigmas)
+    regions = _fit_edges(markers, safe, still, moving, image, disparity_px)
+    segments = []
+    for number, evidence in strength.items():
+        mask = regions == number
+        # Flow is smeared over a thing's border; there a static world explains the image as well as any motion.
+        if int(mask.sum()) >= min_pixels and float(gain[mask].mean()) > MIN_GAIN:
+            segments.append(Segment(mask, evidence))
+    return segments
+
+
+def _fit_edges(
+    markers: NDArray[np.int32],
+    safe: Mask,
+    still: Mask,
+    moving: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    disparity_px: FloatImage,
+) -> NDArray[np.int32]:
+    """Watershed from the safe inside and the safe outside of the regions to the edges of colour between them.
+
+    Flow is known to half a patch only, so the border of a region of flow runs beside that of the thing.
+    """
+    inside = (markers > 1).astype(np.uint8)
+    core = cv2.erode(inside, _disk(1))
+    seeds = np.where((core > 0) & safe, markers, 0).astype(np.int32)
+    for number in np.unique(markers[markers > 1]):
+        if not (seeds == number).any():  # thinner than the disk
+            seeds[markers == number] = number
+    reach = cv2.dilate(np.maximum(inside, moving), _disk(4))
+    seeds[(reach == 0) | (still & (seeds == 0))] = 1
+    # Disparity joins colour as what an edge is seen by; unknown disparity is filled, for it is no edge.
+    blurred = cv2.GaussianBlur(image, (3, 3), 0)
+    grown = cv2.watershed(blurred, seeds.copy())
+    grown[grown < 1] = 0
+    # The watershed's own lines belong to the region that they border on most.
+    lines = grown == 0
+    filled = cv2.dilate(np.where(grown > 1, grown, 0).astype(np.float32), _disk(1)).astype(np.int32)
+    grown[lines] = filled[lines]
+    return _off_surface(grown, disparity_px)
+
+
+def _off_surface(regions: NDArray[np.int32], disparity_px: FloatImage) -> NDArray[np.int32]:
+    """Drop pixels whose disparity is not that of their region: a wall seen past an edge that has no colour."""
+    for number in np.unique(regions[regions > 1]):
+        inside = regions == number
+        values = disparity_px[inside]
+        values = values[np.isfinite(values)]
+        if len(values) < 4:
+            continue
+        low, middle, high = np.percentile(values, [10, 50, 90])
+        slack = max(1.0, 0.1 * middle)
+        wrong = inside & ((disparity_px < low - slack) | (disparity_px > high + slack))
+        regions[wrong] = 1
+    return regions
+
+
+def _depth_edges(disparity_px: FloatImage) -> Mask:
+    """Where disparity jumps between neighbours, (H, W)."""
+    filled = np.nan_to_num(disparity_px, nan=0.0)
+    known = np.isfinite(disparity_px)
+    highest = cv2.dilate(filled, np.ones((3, 3), np.uint8))
+    lowest = cv2.erode(np.where(known, filled, np.float32(1e6)).astype(np.float32), np.ones((3, 3), np.uint8))
+    jump = highest - lowest
+    return (lowest < 1e5) & (jump > np.maximum(0.6, 0.12 * highest))
+
+
+def _motion_edges(residual_px: FloatImage) -> Mask:
+    """Where unexplained motion jumps between neighbours, (H, W)."""
+    size = np.ones((3, 3), np.uint8)
+    jumps = [cv2.morphologyEx(np.ascontiguousarray(residual_px[..., i]), cv2.MORPH_GRADIENT, size) for i in range(2)]
+    length = np.hypot(residual_px[..., 0], residual_px[..., 1])
+    return np.hypot(*jumps) > np.maximum(1.5, 0.4 * length)
+
+
+def _disk(radius: int) -> NDArray[np.uint8]:
+    size = 2 * radius + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)

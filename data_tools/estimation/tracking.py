@@ -1,0 +1,251 @@
+"""Identities: segments of single frames joined into tracks through the clip, occlusions included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+FloatArray = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+# Of costs that lie between 0 and 2.8: leaving two apart must stay cheaper than joining both to the wrong ones.
+_UNMATCHED = 2.0
+
+
+class Sighting(NamedTuple):
+    """A segment of one frame, measured.
+
+    Attributes:
+        frame: clip frame.
+        mask: (H, W) bool at the analysis size.
+        points: (N, 3) world metres of the pixels with a depth.
+        center: (3,) median of the points.
+        radius_m: distance from the centre that holds 90% of the points.
+        depth_std_m: standard deviation of a single depth there.
+        colours: histogram, sums to one.
+        sigmas: median evidence of motion; 0 where the sighting was filled in.
+        velocity: (3,) world metres per frame by scene flow, NaN where it cannot be told.
+    """
+
+    frame: int
+    mask: Mask
+    points: FloatArray
+    center: FloatArray
+    radius_m: float
+    depth_std_m: float
+    colours: NDArray[np.float32]
+    sigmas: float
+    velocity: FloatArray
+
+
+@dataclass
+class Track:
+    """Sightings of one thing in the order of time."""
+
+    sightings: list[Sighting] = field(default_factory=list)
+
+    @property
+    def last(self) -> Sighting:
+        return self.sightings[-1]
+
+    @property
+    def frames(self) -> list[int]:
+        return [sighting.frame for sighting in self.sightings]
+
+    def longest_run(self, gap: int) -> int:
+        """Sightings in a row, at most `gap` frames apart."""
+        longest = run = 1
+        for before, after in pairwise(self.frames):
+            run = run + 1 if after - before <= max(2, gap) else 1
+            longest = max(longest, run)
+        return longest
+
+    def velocity(self, horizon: int = 6) -> FloatArray:
+        """(3,) metres per frame over the last sightings by least squares; by scene flow where they are too few."""
+        recent = self.sightings[-horizon:]
+        if len(recent) < 3:
+            flows = np.stack([sighting.velocity for sighting in recent])
+            known = np.isfinite(flows).all(axis=1)
+            return np.asarray(flows[known].mean(axis=0)) if known.any() else np.zeros(3)
+        times = np.array([sighting.frame for sighting in recent], np.float64)
+        centers = np.stack([sighting.center for sighting in recent])
+        times -= times.mean()
+        slope: FloatArray = (times[:, None] * (centers - centers.mean(axis=0))).sum(axis=0) / (times**2).sum()
+        return slope
+
+    def predicted_center(self, frame: int) -> FloatArray:
+        """(3,) world metres at a later frame, by constant velocity."""
+        predicted: FloatArray = self.last.center + self.velocity() * (frame - self.last.frame)
+        return predicted
+
+
+def colour_histogram(image: NDArray[np.uint8], mask: Mask) -> NDArray[np.float32]:
+    """Of an RGB image (H, W, 3) inside a mask (H, W), over hue, saturation and value; sums to one."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return np.full(8 * 4 * 3, 1 / (8 * 4 * 3), np.float32)
+    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    hsv = cv2.cvtColor(np.ascontiguousarray(image[window]), cv2.COLOR_RGB2HSV)
+    inside = mask[window].astype(np.uint8)
+    histogram = cv2.calcHist([hsv], [0, 1, 2], inside, [8, 4, 3], [0, 180, 0, 256, 0, 256]).ravel()
+    normed: NDArray[np.float32] = histogram / max(float(histogram.sum()), 1.0)
+    return normed
+
+
+def colour_distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    """Bhattacharyya distance, 0 for equal histograms and 1 for disjoint ones."""
+    return float(np.sqrt(max(0.0, 1.0 - float(np.sqrt(left * right).sum()))))
+
+
+def track_sightings(frames: list[list[Sighting]], max_gap: int) -> list[Track]:
+    """Join the sightings of each frame (one list per clip frame) into tracks.
+
+    Each frame is matched with the tracks of the last `max_gap` frames by place in the world at constant velocity,
+    size and colours (Hungarian method); what nothing fits starts a track of its own. A track hidden for a while goes on
+    when something turns up where it should be by then, looking alike.
+    """
+    tracks: list[Track] = []
+    for frame, found in enumerate(frames):
+        open_tracks = [track for track in tracks if 0 < frame - track.last.frame <= _patience(track, max_gap)]
+        taken = set()
+        if found and open_tracks:
+            costs = np.array([[_cost(track, sighting) for sighting in found] for track in open_tracks])
+            for row, column in zip(*linear_sum_assignment(costs), strict=True):
+                if costs[row, column] < _UNMATCHED:
+                    open_tracks[row].sightings.append(found[column])
+                    taken.add(int(column))
+        tracks += [Track([sighting]) for number, sighting in enumerate(found) if number not in taken]
+    return _join_ends(join_fragments(tracks))
+
+
+def _patience(track: Track, max_gap: int) -> int:
+    """Frames that a track is waited for: what was seen once or twice may have been nothing."""
+    return max_gap if len(track.sightings) >= 4 else min(3, max_gap)
+
+
+def _cost(track: Track, sighting: Sighting) -> float:
+    """Low for the same thing, `_UNMATCHED` where it cannot be."""
+    last = track.last
+    gap = sighting.frame - last.frame
+    predicted = track.predicted_center(sighting.frame)
+    radius = max(last.radius_m, sighting.radius_m)
+    slack = 3 * max(last.depth_std_m, sighting.depth_std_m) + radius
+    # What the velocity is not yet known to be grows the circle in which to look.
+    unsure = 0.5 * radius if len(track.sightings) < 3 else 0.15 * radius
+    gate = slack + min(gap, 8) * unsure
+    distance = float(np.linalg.norm(predicted - sighting.center))
+    colours = colour_distance(last.colours, sighting.colours)
+    if distance > gate or colours > (0.75 if gap <= 2 else 0.6):
+        return _UNMATCHED
+    small, large = sorted((len(last.points) + 1, len(sighting.points) + 1))
+    overlap = _shifted_overlap(last.mask, sighting.mask) if gap <= 2 else 0.0
+    cost = distance / gate + colours + 0.3 * (1 - small / large) + 0.5 * (1 - overlap)
+    return min(cost, _UNMATCHED)
+
+
+def _shifted_overlap(left: Mask, right: Mask) -> float:
+    """Intersection over union of two masks (H, W) as they stand: neighbouring frames overlap."""
+    together = int(np.count_nonzero(left & right))
+    return together / max(1, int(np.count_nonzero(left | right)))
+
+
+def join_fragments(tracks: list[Track]) -> list[Track]:
+    """Tracks that run side by side, move alike and look alike are parts of one thing: a post stands before it."""
+    joined = True
+    while joined:
+        joined = False
+        for first in range(len(tracks)):
+            for second in range(first + 1, len(tracks)):
+                if _are_fragments(tracks[first], tracks[second]):
+                    tracks[first] = _merged(tracks[first], tracks[second])
+                    del tracks[second]
+                    joined = True
+                    break
+            if joined:
+                break
+    return tracks
+
+
+def _are_fragments(left: Track, right: Track) -> bool:
+    by_frame = {sighting.frame: sighting for sighting in right.sightings}
+    common = [(one, by_frame[one.frame]) for one in left.sightings if one.frame in by_frame]
+    shorter = min(len(left.sightings), len(right.sightings))
+    if len(common) < max(1, 0.5 * shorter):
+        return False
+    offsets = np.stack([one.center - other.center for one, other in common])
+    radius = max(max(one.radius_m, other.radius_m) for one, other in common)
+    near = float(np.linalg.norm(np.median(offsets, axis=0))) < 1.5 * radius
+    alike = float(np.median([colour_distance(one.colours, other.colours) for one, other in common])) < 0.45
+    slack = 2 * max(max(one.depth_std_m, other.depth_std_m) for one, other in common) + 0.3 * radius
+    rigid = float(np.linalg.norm(offsets - np.median(offsets, axis=0), axis=1).max()) < slack
+    return near and alike and rigid
+
+
+def _merged(left: Track, right: Track) -> Track:
+    by_frame = {sighting.frame: sighting for sighting in left.sightings}
+    for sighting in right.sightings:
+        other = by_frame.get(sighting.frame)
+        by_frame[sighting.frame] = sighting if other is None else _union(other, sighting)
+    return Track([by_frame[frame] for frame in sorted(by_frame)])
+
+
+def _union(left: Sighting, right: Sighting) -> Sighting:
+    points = np.concatenate([left.points, right.points])
+    center = np.median(points, axis=0)
+    share = len(left.points) / max(1, len(points))
+    return Sighting(
+        left.frame,
+        left.mask | right.mask,
+        points,
+        center,
+        float(np.percentile(np.linalg.norm(points - center, axis=1), 90)),
+        max(left.depth_std_m, right.depth_std_m),
+        (left.colours * share + right.colours * (1 - share)).astype(np.float32),
+        max(left.sigmas, right.sigmas),
+        left.velocity * share + right.velocity * (1 - share),
+    )
+
+
+def _join_ends(tracks: list[Track]) -> list[Track]:
+    """A track that begins where one that ended would be by then, looking alike, is its continuation.
+
+    Seen from both ends: each side's velocity is used, since the one before an occlusion may be that of two frames.
+    """
+    joined = True
+    while joined:
+        joined = False
+        best: tuple[float, int, int] | None = None
+        for first, early in enumerate(tracks):
+            for second, late in enumerate(tracks):
+                gap = late.sightings[0].frame - early.last.frame
+                if first == second or not 0 < gap <= min(_patience(early, gap), _patience(late, gap)):
+                    continue
+                distance = _gap_distance(early, late, gap)
+                if distance < 1.0 and (best is None or distance < best[0]):
+                    best = distance, first, second
+        if best is not None:
+            _, first, second = best
+            tracks[first] = Track(tracks[first].sightings + tracks[second].sightings)
+            del tracks[second]
+            joined = True
+    return tracks
+
+
+def _gap_distance(early: Track, late: Track, gap: int) -> float:
+    """How far two tracks are from being one, in gates; at least 1 where they are not."""
+    start, end = late.sightings[0], early.last
+    if colour_distance(start.colours, end.colours) > 0.5:
+        return 1.0
+    forward = early.velocity()
+    backward = Track(late.sightings[:6]).velocity()
+    known = [velocity for velocity, track in ((forward, early), (backward, late)) if len(track.sightings) >= 3]
+    velocity = np.mean(known, axis=0) if known else np.zeros(3)
+    radius = max(start.radius_m, end.radius_m)
+    gate = radius + 3 * max(start.depth_std_m, end.depth_std_m) + 0.1 * radius * min(gap, 20)
+    return float(np.linalg.norm(start.center - end.center - velocity * gap)) / gate
