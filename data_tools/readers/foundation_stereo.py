@@ -12,6 +12,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -50,6 +51,7 @@ class FoundationStereoClip(StereoClip):
     def __init__(self, ref: ClipRef) -> None:
         self.clip_id, self.path, self.source = ref.clip_id, ref.path, "foundation_stereo"
         self.license = "CC BY-NC 4.0 (disparities); the video has its owner's"
+        _check_rising(ref)
         self._files: list[tuple[str, str]] = [(row[0], row[1]) for row in ref.key["frames"]]
         frames = [int(row[2]) for row in ref.key["frames"]]
         timestamps_us = np.array([row[3] for row in ref.key["frames"]], np.int64)
@@ -112,6 +114,19 @@ class FoundationStereoClip(StereoClip):
         return None
 
 
+def _check_rising(ref: ClipRef) -> None:
+    """Raise InputError naming the line of metadata.csv whose frame occurs twice, or whose time does not rise."""
+    for before, after in pairwise(ref.key["frames"]):
+        for column, name in ((2, "frame_idx"), (3, "timestamp_us")):
+            if after[column] <= before[column]:
+                raise InputError(
+                    f"{after[column]} comes after {before[column]} in clip {ref.key['vid_id']}",
+                    file=ref.path / METADATA,
+                    row=after[4],
+                    field=name,
+                )
+
+
 def _read_member(folder: Path, file: str, archive: str) -> tuple[Path, bytes]:
     """A PNG's path, for messages, and its bytes: from a folder where it is unpacked, else from its archive."""
     for place in (folder / file, folder / Path(archive).stem / file):
@@ -163,18 +178,10 @@ class FoundationStereoReader(Reader):
         table = _read_metadata(path / METADATA)
         refs = []
         for clip, rows in table.groupby("vid_id", sort=True):
-            rows = rows.sort_values("frame_idx")
-            frames = rows[["file_name", "zip_file", "frame_idx", "timestamp_us"]].to_numpy(object).tolist()
-            repeated = rows["frame_idx"].duplicated()
-            if repeated.any():
-                row = int(rows.index[repeated][0]) + 1
-                raise InputError("the frame occurs twice", file=path / METADATA, row=row, field="frame_idx")
-            late = np.flatnonzero(np.diff(rows["timestamp_us"]) <= 0)
-            if len(late):
-                row = int(rows.index[late[0] + 1]) + 1
-                raise InputError(
-                    "the times do not rise with frame_idx", file=path / METADATA, row=row, field="timestamp_us"
-                )
+            rows = rows.sort_values("frame_idx", kind="stable")
+            rows["line"] = rows.index + 1
+            columns = ["file_name", "zip_file", "frame_idx", "timestamp_us", "line"]
+            frames = rows[columns].to_numpy(object).tolist()
             key = {"vid_id": str(clip), "youtube_video_id": str(rows["youtube_video_id"].iloc[0]), "frames": frames}
             refs.append(ClipRef(file_name(str(clip)), path, self.name, key, options))
         return refs

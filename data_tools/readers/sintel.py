@@ -183,9 +183,8 @@ class SintelReader(Reader):
         key = ref.key
         fps = number_option(ref.options, "fps", 24.0, 0.1, 1000.0)
         training = ref.path.parent.parent
-        if key["stop"] is None:
-            read_cameras(training, key["scene"])  # says what kept `find` from reading them
-        return SintelClip(training, key["scene"], ref.clip_id, key["pass"], key["start"], key["stop"], fps)
+        stop = key["stop"] or len(read_cameras(training, key["scene"])[0])
+        return SintelClip(training, key["scene"], ref.clip_id, key["pass"], key["start"], stop, fps)
 
     def _stretches(self, training: Path, scene: str, rendering: str, options: dict[str, Any]) -> list[ClipRef]:
         """A clip per stretch without zoom; a scene whose cameras do not read keeps its place and fails in `open`."""

@@ -79,10 +79,10 @@ class SpringClip(PairedClip):
             for eye in ("left", "right")
         ]
         check_gapless((number for number, _ in eyes[0]), folder / "frame_left")
-        path = folder / "cam_data" / "intrinsics.txt"
-        rows = read_number_rows(path, 4)
+        rows = _intrinsics(folder)
         if len(rows) != len(eyes[0]):
-            raise InputError(f"{len(rows)} rows for {len(eyes[0])} images", file=path)
+            problem = f"{len(rows)} rows for {len(eyes[0])} images"
+            raise InputError(problem, file=folder / "cam_data" / "intrinsics.txt")
         left, right = (ImageFrames([image for _, image in eye]) for eye in eyes)
         if left.num_frames != right.num_frames:
             raise InputError(f"{left.num_frames} left and {right.num_frames} right images", file=folder)
@@ -154,18 +154,30 @@ class SpringReader(Reader):
         return [ref for folder in folders for ref in self._stretches(folder, options)]
 
     def open(self, ref: ClipRef) -> StereoClip:
-        start, stop = ref.key["start"], ref.key["stop"]
+        start, stop = ref.key["start"], ref.key["stop"] or len(_intrinsics(ref.path))
         return SpringClip(ref.path, ref.clip_id, start, stop, number_option(ref.options, "fps", 24.0, 0.1, 1000.0))
 
     def _stretches(self, folder: Path, options: dict[str, Any]) -> list[ClipRef]:
-        """A clip per stretch without zoom; single frames between are left out, unless nothing else is there."""
-        stretches = steady_stretches(read_number_rows(folder / "cam_data" / "intrinsics.txt", 4), ZOOM_TOLERANCE_PX)
+        """A clip per stretch without zoom; single frames between are left out, unless nothing else is there.
+
+        A scene whose intrinsics do not read keeps its place and fails in `open`.
+        """
+        try:
+            stretches = steady_stretches(_intrinsics(folder), ZOOM_TOLERANCE_PX)
+        except InputError:
+            name = file_name(folder.parent.name, folder.name)
+            return [ClipRef(name, folder, self.name, {"start": 0, "stop": None}, options)]
         longer = [stretch for stretch in stretches if stretch[1] - stretch[0] > 1] or stretches[:1]
         refs = []
         for start, stop in longer:
             parts = (folder.parent.name, folder.name, *((f"{start:04d}",) if len(stretches) > 1 else ()))
             refs.append(ClipRef(file_name(*parts), folder, self.name, {"start": start, "stop": stop}, options))
         return refs
+
+
+def _intrinsics(folder: Path) -> NDArray[np.float64]:
+    """(T, 4) fx, fy, cx, cy, pixels."""
+    return read_number_rows(folder / "cam_data" / "intrinsics.txt", 4)
 
 
 def _is_scene(folder: Path) -> bool:

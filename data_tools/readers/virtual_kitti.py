@@ -41,6 +41,7 @@ from .checks import (
     read_number_rows,
     read_png,
     read_text,
+    start_at_first,
 )
 from .media import ImageFrames, PairedClip
 
@@ -74,7 +75,7 @@ class VirtualKittiClip(PairedClip):
             right=ImageFrames(list(eyes[1].values())),
             camera=StereoCamera(left.width, left.height, cameras.intrinsics, cameras.baseline),
             fps=fps,
-            cam_to_world=invert_pose(cameras.world_to_cam[0]) @ cameras.cam_to_world,
+            cam_to_world=start_at_first(cameras.cam_to_world),
             objects=_read_objects(folder, numbers, cameras, origin),
             notes={"first_frame": numbers[0]},
         )
