@@ -305,7 +305,7 @@ def _read_values(path: Path) -> dict[str, Any]:
     try:
         if path.suffix.lower() == ".json":
             values = json.loads(text)
-        elif text.lstrip().startswith(("%YAML:", "<?xml")):
+        elif text.lstrip().startswith(("%YAML:", "<?xml")) or "!!opencv-matrix" in text:
             values = _read_storage(path)
         else:
             values = yaml.safe_load(text)

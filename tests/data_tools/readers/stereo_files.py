@@ -55,11 +55,11 @@ def write_images(folder, frames, names="{:06d}.png"):
 
 
 def write_pair(folder, count=6, calibration=CALIBRATION, seed=0):
-    """A clip folder with left.mp4, right.mp4 (the left one shifted by 5 pixels) and calibration.json."""
+    """A clip folder with left.mp4, right.mp4 (the left one shifted by 6 pixels) and calibration.json."""
     folder.mkdir(parents=True, exist_ok=True)
     left = moving_frames(count, seed=seed)
     write_mp4(folder / "left.mp4", left, 10.0)
-    write_mp4(folder / "right.mp4", np.roll(left, -5, axis=2), 10.0)
+    write_mp4(folder / "right.mp4", np.roll(left, -6, axis=2), 10.0)
     if calibration is not None:
         (folder / "calibration.json").write_text(json.dumps(calibration))
     return folder
