@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..stereo.clip import ClipRef, Reader, StereoClip, StereoPair
-from .checks import check_options, decode_png, file_name, number_option, start_at_first
+from .checks import check_options, decode_png, number_option, start_at_first
 from .stereo4d import Footage, Stereo4dAnnotation, rate_of, seconds_from_first, video_folders
 from .vr180 import DEFAULT_BASELINE_M, VIEW_OPTIONS, view_from_options
 
@@ -183,7 +183,7 @@ class FoundationStereoReader(Reader):
             columns = ["file_name", "zip_file", "frame_idx", "timestamp_us", "line"]
             frames = rows[columns].to_numpy(object).tolist()
             key = {"vid_id": str(clip), "youtube_video_id": str(rows["youtube_video_id"].iloc[0]), "frames": frames}
-            refs.append(ClipRef(file_name(str(clip)), path, self.name, key, options))
+            refs.append(ClipRef(str(clip), path, self.name, key, options))
         return refs
 
     def open(self, ref: ClipRef) -> StereoClip:
@@ -203,6 +203,10 @@ def _read_metadata(path: Path) -> pd.DataFrame:
             raise InputError(f"the column is missing; the file has {', '.join(table.columns)}", file=path, field=name)
     if table.empty:
         raise InputError("the file has no rows", file=path)
+    odd = np.flatnonzero(~table["vid_id"].str.fullmatch(r"[\w.-]+"))
+    if len(odd):
+        row = int(odd[0])
+        raise InputError(f"{table['vid_id'][row]!r} is not a clip's name", file=path, row=row + 1, field="vid_id")
     for name in ("frame_idx", "timestamp_us"):
         numbers = pd.to_numeric(table[name], errors="coerce")
         wrong = np.flatnonzero(~(numbers >= 0))

@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..geometry import invert_pose, transform_points
 from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Reader, StereoClip, StereoPair
-from .checks import check_options, check_rigid, file_name, number_option, start_at_first
+from .checks import check_options, check_rigid, number_option, start_at_first
 from .media import PairedClip, VideoFrames, open_frames
 from .vr180 import (
     DEFAULT_BASELINE_M,
@@ -126,7 +126,7 @@ class Stereo4dAnnotation:
 
 
 class Stereo4dClip(StereoClip):
-    """A Stereo4D clip, or some of its frames. Poses and tracks are there without the video.
+    """A Stereo4D clip. Poses and tracks are there without the video.
 
     Attributes:
         tracks: (N, T, 3) float32 world metres (left camera of clip frame 0), NaN where a track is not seen; of no
@@ -135,21 +135,20 @@ class Stereo4dClip(StereoClip):
 
     def __init__(
         self,
+        clip_id: str,
         annotation: Stereo4dAnnotation,
         view: Vr180View,
         camera: StereoCamera,
         footage: StereoClip | None,
-        frames: Sequence[int] | None = None,
     ) -> None:
-        self.frames = list(frames) if frames is not None else list(range(len(annotation.timestamps_us)))
         crop = np.eye(4)
         crop[:3, :3] = view.crop_to_rectified
-        poses = annotation.rectified_to_world[self.frames] @ crop
+        poses = annotation.rectified_to_world @ crop
         self._npz_to_world = invert_pose(poses[0])
-        self.clip_id, self.source, self.license = file_name(annotation.name), "stereo4d", LICENSE
+        self.clip_id, self.source, self.license = clip_id, "stereo4d", LICENSE
         self.path, self.annotation, self.camera = annotation.path, annotation, camera
-        self.num_frames = len(self.frames)
-        self.timestamps_s = seconds_from_first(annotation.timestamps_us[self.frames])
+        self.num_frames = len(poses)
+        self.timestamps_s = seconds_from_first(annotation.timestamps_us)
         self.fps = rate_of(self.timestamps_s)
         self.cam_to_world = start_at_first(poses)
         self.has_frames, self.video = footage is not None, footage.video if footage else None
@@ -158,8 +157,7 @@ class Stereo4dClip(StereoClip):
 
     @cached_property
     def tracks(self) -> NDArray[np.float32]:
-        points = self.annotation.tracks()[:, self.frames]
-        return transform_points(self._npz_to_world, points).astype(np.float32)
+        return transform_points(self._npz_to_world, self.annotation.tracks()).astype(np.float32)
 
     def pairs(self, start: int = 0, stop: int | None = None) -> Iterator[StereoPair]:
         if self._footage is None:
@@ -320,7 +318,7 @@ class Stereo4dReader(Reader):
         found = find_annotations(path)
         if not found:
             raise InputError("no npz files named <video_id>_<time>.npz", file=path)
-        return [ClipRef(file_name(npz.stem), npz, self.name, {}, options) for npz in found]
+        return [ClipRef(npz.stem, npz, self.name, {}, options) for npz in found]
 
     def open(self, ref: ClipRef) -> StereoClip:
         annotation = Stereo4dAnnotation.read(ref.path)
@@ -334,9 +332,7 @@ class Stereo4dReader(Reader):
             bounds_at_centers=True,
         )
         opened = footage.open(view, baseline, annotation.timestamps_us, None)
-        clip = Stereo4dClip(annotation, view, view.camera(baseline), opened)
-        clip.clip_id = ref.clip_id
-        return clip
+        return Stereo4dClip(ref.clip_id, annotation, view, view.camera(baseline), opened)
 
 
 def video_folders(folder: Path, options: dict[str, Any]) -> list[Path]:

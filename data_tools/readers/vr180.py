@@ -27,6 +27,7 @@ from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Image, Reader, StereoClip, StereoPair
 from .checks import check_options, check_rigid, file_name, number_option, pinhole, read_text
 from .media import FrameSource, is_video, open_frames
+from .pair import unique
 
 FloatArray = NDArray[np.float64]
 Map = NDArray[np.float32]
@@ -301,7 +302,7 @@ class Vr180Reader(Reader):
         videos = self._videos(path)
         if not videos:
             raise InputError("no video there", file=path)
-        return [ClipRef(file_name(video.stem), video, self.name, {}, options) for video in videos]
+        return unique([ClipRef(file_name(video.stem), video, self.name, {}, options) for video in videos])
 
     def open(self, ref: ClipRef) -> StereoClip:
         options = ref.options

@@ -144,6 +144,7 @@ class TestReader:
         ("row", "field", "words"),
         [
             (table_row(0, "a.png").replace(f",{TIMES_US[0]},", ",soon,"), "timestamp_us", "'soon' is not a number"),
+            (table_row(1, "a.png").replace(NAME, "../up"), "vid_id", "is not a clip's name"),
             (table_row(2, "again.png"), "frame_idx", "2 comes after 2"),
             (table_row(1, "late.png").replace(str(TIMES_US[1]), "1"), "timestamp_us", "1 comes after"),
         ],
