@@ -18,6 +18,8 @@ from .segmentation import Segment, find_segments
 from .tracking import Sighting, Track, colour_distance, colour_histogram, join_fragments, track_sightings
 
 _NOISE_OF_SIZE = 0.25  # of the centre; a thing's centre is known better than its size
+# Net motion over the standard deviation of one depth: far away, depths wander together by more than one of it.
+_MOTION_OF_DEPTH = 1.8
 _SLOW_PX = 3.0  # what moves more than this over the short gap is found by it
 MAX_OBJECTS = 255  # a mask is a byte a pixel
 
@@ -136,8 +138,9 @@ class ObjectFinder:
         sightings = self._sightings(trajectory.cam_to_world) if num_frames > 1 else [[] for _ in range(num_frames)]
         poses = trajectory.cam_to_world
         raw = track_sightings(sightings, max_gap=num_frames)
-        moving = [self._filled(track, poses) for track in raw if self._is_real(track, poses)]
-        tracks = sorted(join_fragments(moving), key=lambda track: track.frames[0])
+        real = join_fragments([track for track in raw if self._is_real(track, poses)])
+        moving = join_fragments([self._filled(track, poses) for track in real])
+        tracks = sorted(without_doubles(moving), key=lambda track: track.frames[0])
         kept = []
         for track in tracks[:MAX_OBJECTS]:
             noise, motion = center_noise(track), net_motion(track)
@@ -243,12 +246,14 @@ class ObjectFinder:
         min_seen = min(max(3, round(self.config.min_seen_s * self.fps)), len(self._images))
         gap = self._gap()
         size = float(np.median([one.radius_m + one.depth_std_m for one in track.sightings]))
+        depth_std = float(np.median([one.depth_std_m for one in track.sightings]))
         return (
             track.frames[-1] - track.frames[0] + 1 >= min_seen
             and track.longest_run(gap) >= max(3, min_seen // gap)
             and center_noise(track) <= _NOISE_OF_SIZE * size
+            and net_motion(track) > _MOTION_OF_DEPTH * depth_std
             and is_steady(track)
-            and agrees_with_flow(track, gap)
+            and (agrees_with_flow(track, gap) or is_smooth(track, gap, size))
             and not self._still_there(track, poses)
         )
 
@@ -283,7 +288,7 @@ class ObjectFinder:
         outside = ~other.mask[v, u]
         expected = camera.disparity(local[outside, 2])
         seen = self._disparities[other.frame][v[outside], u[outside]]
-        slack = np.maximum(2 * self.disparity_std_px / self.scale, 0.03 * expected)
+        slack = np.maximum(1.5 * self.disparity_std_px / self.scale, 0.025 * expected)
         told = np.isfinite(seen) & (seen < expected + slack)
         if told.sum() < max(8, 0.1 * len(one.points)):
             return None
@@ -460,6 +465,34 @@ def agrees_with_flow(track: Track, gap: int) -> bool:
     depth_std = float(np.median([sighting.depth_std_m for sighting in track.sightings]))
     slack = 0.5 * max(np.linalg.norm(moved), np.linalg.norm(flow)) + 0.5 * depth_std / gap
     return bool(np.linalg.norm(moved - flow) < slack)
+
+
+def is_smooth(track: Track, gap: int, size: float) -> bool:
+    """Whether a track is so long and so smooth that scene flow, which fails at the border of the view, need not agree.
+
+    Args:
+        size: radius of the thing and standard deviation of a depth, metres.
+    """
+    return track.longest_run(gap) >= 10 and center_noise(track) < 0.08 * size
+
+
+def without_doubles(tracks: list[Track]) -> list[Track]:
+    """Tracks that do not lie inside a longer one: a piece that was found beside the whole."""
+    kept: list[Track] = []
+    for track in sorted(tracks, key=lambda track: -sum(len(one.points) for one in track.sightings)):
+        if not any(_covers(other, track) for other in kept):
+            kept.append(track)
+    return kept
+
+
+def _covers(whole: Track, part: Track) -> bool:
+    by_frame = {sighting.frame: sighting.mask for sighting in whole.sightings}
+    covered = [
+        int((sighting.mask & by_frame[sighting.frame]).sum()) / max(1, int(sighting.mask.sum()))
+        for sighting in part.sightings
+        if sighting.frame in by_frame
+    ]
+    return len(covered) > 0.5 * len(part.sightings) and float(np.median(covered)) > 0.5
 
 
 def net_motion(track: Track) -> float:

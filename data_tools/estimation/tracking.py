@@ -181,10 +181,27 @@ def _are_fragments(left: Track, right: Track) -> bool:
     offsets = np.stack([one.center - other.center for one, other in common])
     radius = max(max(one.radius_m, other.radius_m) for one, other in common)
     near = float(np.linalg.norm(np.median(offsets, axis=0))) < 1.5 * radius
-    alike = float(np.median([colour_distance(one.colours, other.colours) for one, other in common])) < 0.45
+    # A sliver at the border of a thing has the colours of both sides.
+    sizes = [sorted((len(one.points) + 1, len(other.points) + 1)) for one, other in common]
+    is_sliver = float(np.median([small / large for small, large in sizes])) < 0.3 and _touch_and_go(left, right, common)
+    distances = [colour_distance(one.colours, other.colours) for one, other in common]
+    alike = is_sliver or float(np.median(distances)) < 0.45
     slack = 2 * max(max(one.depth_std_m, other.depth_std_m) for one, other in common) + 0.3 * radius
     rigid = float(np.linalg.norm(offsets - np.median(offsets, axis=0), axis=1).max()) < slack
     return near and alike and rigid
+
+
+def _touch_and_go(left: Track, right: Track, common: list[tuple[Sighting, Sighting]]) -> bool:
+    """Whether two tracks lie side by side in the image and move with one velocity."""
+    kernel = np.ones((5, 5), np.uint8)
+    shares = []
+    for one, other in common[:: max(1, len(common) // 5)]:
+        small, large = sorted((one.mask, other.mask), key=np.count_nonzero)
+        grown = cv2.dilate(large.astype(np.uint8), kernel) > 0
+        shares.append(np.count_nonzero(grown & small) / max(1, np.count_nonzero(small)))
+    first, second = left.velocity(1000), right.velocity(1000)
+    speed = max(float(np.linalg.norm(first)), float(np.linalg.norm(second)))
+    return float(np.median(shares)) > 0.3 and float(np.linalg.norm(first - second)) < 0.4 * speed
 
 
 def _merged(left: Track, right: Track) -> Track:
