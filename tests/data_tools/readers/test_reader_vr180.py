@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from tiny_scene import turn
 
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.data_tools.readers.vr180 import Vr180Reader, Vr180View
+from mllm4d_verl.data_tools.readers.media import FrameSource
+from mllm4d_verl.data_tools.readers.vr180 import Vr180Clip, Vr180Reader, Vr180View
 from mllm4d_verl.data_tools.synthetic.mp4 import write_mp4
 
 EYE_WIDTH, EYE_HEIGHT = 640, 600
@@ -210,3 +212,36 @@ class TestReader:
     def test_no_video(self, tmp_path):
         with pytest.raises(InputError, match="no video"):
             Vr180Reader().find(tmp_path)
+
+
+def test_a_fine_image_does_not_alias():
+    """Stripes of one pixel, far finer than the crop's, come out grey."""
+    stripes = np.zeros((1600, 3200, 3), np.uint8)
+    stripes[:, ::2] = 255
+    view = Vr180View(192, 192, 60)
+    assert view.oversampling(1600) == 3
+    clip = Vr180Clip(
+        clip_id="stripes", source="user", path=Path("stripes"), frames=Still(stripes), view=view, baseline=BASELINE
+    )
+    left, _ = clip.crop(stripes)
+    assert left.std() < 30
+    plain = cv2.remap(stripes[:, :1600], *view.maps(0, 1600, 1600), cv2.INTER_LINEAR)
+    assert plain.std() > 70
+
+
+class Still(FrameSource):
+    """One image as a video."""
+
+    def __init__(self, image):
+        self.image, self.path, self.num_frames, self.fps = image, Path("still"), 1, 30.0
+
+    @property
+    def width(self):
+        return self.image.shape[1]
+
+    @property
+    def height(self):
+        return self.image.shape[0]
+
+    def frames(self, start=0, stop=None):
+        yield self.image
