@@ -74,7 +74,7 @@ def read_conf(path: Path, size: ImageSize) -> StereoCalibration:
     Raises:
         InputError: no ZED resolution has that size, or a section or key is missing or not a number.
     """
-    name = next((name for name, known in RESOLUTIONS.items() if known == size), None)
+    name = next((name for name, eye in RESOLUTIONS.items() if eye == size), None)
     if name is None:
         known = ", ".join(f"{width}x{height}" for width, height in RESOLUTIONS.values())
         raise InputError(
