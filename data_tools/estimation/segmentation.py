@@ -99,13 +99,15 @@ def _fit_edges(
     Flow is known to half a patch only, so the border of a region of flow runs beside that of the thing.
     """
     inside = (markers > 1).astype(np.uint8)
-    core = cv2.erode(inside, _disk(1))
-    seeds = np.where((core > 0) & safe, markers, 0).astype(np.int32)
+    # Gains are means over three pixels, and the flow of a pixel beside an edge is that of the thing.
+    seeds = np.zeros(markers.shape, np.int32)
     for number in np.unique(markers[markers > 1]):
-        if not (seeds == number).any():  # thinner than the disk
-            seeds[markers == number] = number
+        mine = markers == number
+        seeds[_core(mine, safe)] = number
     reach = cv2.dilate(np.maximum(inside, moving), _disk(4))
-    seeds[(reach == 0) | (still & (seeds == 0))] = 1
+    # A calm spot inside a thing is no background; one that lies beside it is.
+    beside = cv2.dilate(cv2.morphologyEx(inside, cv2.MORPH_CLOSE, _disk(3)), _disk(2)) == 0
+    seeds[(reach == 0) | (still & beside)] = 1
     # Disparity joins colour as what an edge is seen by; unknown disparity is filled, for it is no edge.
     blurred = cv2.GaussianBlur(image, (3, 3), 0)
     grown = cv2.watershed(blurred, seeds.copy())
@@ -115,6 +117,17 @@ def _fit_edges(
     filled = cv2.dilate(np.where(grown > 1, grown, 0).astype(np.float32), _disk(1)).astype(np.int32)
     grown[lines] = filled[lines]
     return _off_surface(grown, disparity_px)
+
+
+def _core(region: Mask, safe: Mask) -> Mask:
+    """The part of a region that surely shows the thing: as far inside what motion explains as the region is wide."""
+    explained = cv2.morphologyEx((region & safe).astype(np.uint8), cv2.MORPH_CLOSE, _disk(2))
+    for radius in (3, 2, 1):
+        core = cv2.erode(explained, _disk(radius)) > 0
+        if core.sum() >= max(4, 0.15 * region.sum()):
+            return core
+    thin = region & safe
+    return thin if thin.any() else region
 
 
 def _off_surface(regions: NDArray[np.int32], disparity_px: FloatImage) -> NDArray[np.int32]:

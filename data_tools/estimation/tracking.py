@@ -179,7 +179,8 @@ def _are_fragments(left: Track, right: Track) -> bool:
     if len(common) < max(1, 0.5 * shorter):
         return False
     offsets = np.stack([one.center - other.center for one, other in common])
-    radius = max(max(one.radius_m, other.radius_m) for one, other in common)
+    # Of the larger part: the few points of a sliver may lie on two surfaces.
+    radius = float(np.median([max(pair, key=lambda one: len(one.points)).radius_m for pair in common]))
     near = float(np.linalg.norm(np.median(offsets, axis=0))) < 1.5 * radius
     # A sliver at the border of a thing has the colours of both sides.
     sizes = [sorted((len(one.points) + 1, len(other.points) + 1)) for one, other in common]
