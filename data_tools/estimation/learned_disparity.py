@@ -103,7 +103,7 @@ class LearnedDisparity(DisparityEstimator):
 
 def _left_right_difference(left: FloatImage, right: FloatImage) -> NDArray[np.float32]:
     """(H, W) |d_left(u) - d_right(u - d_left)| pixels, infinite where either is unknown."""
-    height, width = left.shape
+    width = left.shape[1]
     columns = np.arange(width, dtype=np.float32)
     target = np.nan_to_num(columns - left, nan=-1.0)
     nearest = np.rint(target).astype(np.int64)
@@ -160,3 +160,7 @@ def _load_function(spec: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise InputError(f"{spec!r} cannot be imported ({error})", field="disparity.method") from None
     return make()
+
+
+def _round_up(pixels: int) -> int:
+    return -(-pixels // _MULTIPLE) * _MULTIPLE
