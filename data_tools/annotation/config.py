@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..errors import InputError
+from ..estimation.disparity import DisparityConfig
+from ..estimation.objects import ObjectConfig
 from ..estimation.odometry import OdometryConfig
+from ..stereo.alignment import AlignmentLimits
 from .quality import QualityLimits
 
 #: Raised when the same clip and settings start to give other numbers, so that no folder is finished with them.
@@ -53,6 +56,21 @@ class FrameConfig:
 
 
 @dataclass(frozen=True)
+class OriginConfig:
+    """Where the parts of a record come from: `source`, `estimate`, or `auto`, the source where it has them.
+
+    Attributes:
+        poses: of the camera.
+        depth: of every pixel.
+        objects: with identities; estimated ones are those that move.
+    """
+
+    poses: Origin = "auto"
+    depth: Origin = "auto"
+    objects: Origin = "auto"
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """How clips are handed to processes. Changes no result, so it may differ between runs into one folder.
 
@@ -77,17 +95,17 @@ class AnnotateConfig:
     """Everything that decides what becomes of a stereo clip.
 
     Attributes:
-        poses, depth, objects: where they come from: the source, the estimators, or (auto) the source where it has them.
         write_masks: also write masks and depth, `masks/<clip>.npz`, for pictures and checks; far larger than the rest.
-        frames, odometry, quality, run: see there.
+        origin, frames, alignment, disparity, odometry, objects, quality, run: see there.
     """
 
-    poses: Origin = "auto"
-    depth: Origin = "auto"
-    objects: Origin = "auto"
     write_masks: bool = False
+    origin: OriginConfig = field(default_factory=OriginConfig)
     frames: FrameConfig = field(default_factory=FrameConfig)
+    alignment: AlignmentLimits = field(default_factory=AlignmentLimits)
+    disparity: DisparityConfig = field(default_factory=DisparityConfig)
     odometry: OdometryConfig = field(default_factory=OdometryConfig)
+    objects: ObjectConfig = field(default_factory=ObjectConfig)
     quality: QualityLimits = field(default_factory=QualityLimits)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -176,9 +194,11 @@ def _changed(config: _Config, changes: Any, prefix: str, file: str | os.PathLike
 def _suggestion(name: str, prefix: str, hints: Mapping[str, Any]) -> str:
     siblings = [f"{prefix}{key}" for key in hints]
     everything = _all_keys(AnnotateConfig(), "")
+    leaf = name.rpartition(".")[2]
+    by_leaf = {key.rpartition(".")[2]: key for key in reversed(everything)}
     # the right name in the wrong group, or without one, before a name that looks like it
-    near = [key for key in everything if key.rpartition(".")[2] == name.rpartition(".")[2]][:1]
-    near = near or difflib.get_close_matches(name, [*siblings, *everything], 1, cutoff=0.6)
+    near = [by_leaf[leaf]] if leaf in by_leaf else difflib.get_close_matches(name, [*siblings, *everything], 1)
+    near = near or [by_leaf[key] for key in difflib.get_close_matches(leaf, by_leaf, 1)]
     return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(siblings)}"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..stereo.alignment import AlignmentLimits, PairAlignment, alignment_fault
 from ..stereo.clip import StereoPair
 
 Image = NDArray[np.uint8]
@@ -37,7 +38,6 @@ class QualityLimits:
 
     Attributes:
         min_matches: median number of points tracked from frame to frame.
-        max_vertical_error_px: median distance of matches from their row.
         min_valid_depth: share of pixels with a depth, mean over frames.
         max_reprojection_px: median reprojection error of the camera poses, pixels.
         min_track_coverage: share of frames whose pose rests on enough tracked points.
@@ -50,7 +50,6 @@ class QualityLimits:
     """
 
     min_matches: float = 40.0
-    max_vertical_error_px: float = 1.0
     min_valid_depth: float = 0.3
     max_reprojection_px: float = 1.5
     min_track_coverage: float = 0.9
@@ -71,7 +70,6 @@ class QualityLimits:
 # limit -> (figure, whether the figure must stay below it)
 _LIMITED: dict[str, tuple[str, bool]] = {
     "min_matches": ("num_matches", False),
-    "max_vertical_error_px": ("vertical_error_px", True),
     "min_valid_depth": ("valid_depth", False),
     "max_reprojection_px": ("reprojection_px", True),
     "min_track_coverage": ("track_coverage", False),
@@ -117,6 +115,29 @@ def broken_limits(figures: dict[str, Any], limits: QualityLimits) -> list[Reason
 def figure_limits(limits: QualityLimits) -> dict[str, float]:
     """Figure -> its limit."""
     return {figure: float(getattr(limits, name)) for name, (figure, _) in _LIMITED.items()}
+
+
+def alignment_figures(alignment: PairAlignment) -> dict[str, Any]:
+    """What the two eyes say of each other."""
+    return {
+        "stereo_matches": alignment.num_matches,
+        "vertical_error_px": alignment.vertical_error_px,
+        "negative_disparity": alignment.negative_disparity_share,
+    }
+
+
+def alignment_reason(alignment: PairAlignment, limits: AlignmentLimits) -> Reason | None:
+    """Why the eyes do not fit together, with the figure that tells; None where they do."""
+    fault = alignment_fault(alignment, limits)
+    if fault is None:
+        return None
+    name = fault.partition(":")[0]
+    value, limit = {
+        "too few matches": (alignment.num_matches, limits.min_matches),
+        "bad rectification": (alignment.vertical_error_px, limits.max_vertical_error_px),
+        "identical eyes": (alignment.no_disparity_share, None),
+    }.get(name, (alignment.negative_disparity_share, limits.max_negative_share))
+    return Reason(name, fault, value, limit)
 
 
 class Seen(NamedTuple):
@@ -207,7 +228,7 @@ def _thumb(image: Image) -> Image:
     if width <= _THUMB_WIDTH:
         return image
     size = (_THUMB_WIDTH, max(1, round(height * _THUMB_WIDTH / width)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _grey(image: Image) -> Image:
@@ -251,8 +272,8 @@ def _tracked_share(before: Image, now: Image) -> float:
     if corners is None or len(corners) < 12:
         return 1.0
     options = {"winSize": (15, 15), "maxLevel": 3}
-    found, status, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None, **options)  # type: ignore[call-overload]
-    back, back_status, _ = cv2.calcOpticalFlowPyrLK(now, before, found, None, **options)  # type: ignore[call-overload]
+    found, status, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None, **options)
+    back, back_status, _ = cv2.calcOpticalFlowPyrLK(now, before, found, None, **options)
     returned = np.abs(back - corners).reshape(-1, 2).max(axis=1) < 0.5
     followed = (status.ravel() == 1) & (back_status.ravel() == 1) & returned
     # Wrong matches come back too, now and then, but look different.

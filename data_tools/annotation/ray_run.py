@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -14,6 +15,10 @@ from .store import Status
 from .worker import DiskFullError, Setup, Worker
 
 LOCAL = "local"
+#: The least that Ray takes: what goes through it are references to clips.
+_OBJECT_STORE_BYTES = 80 * 2**20
+#: Clips of one block are annotated by one actor and reported together; each block costs Ray some bookkeeping.
+_MAX_BLOCKS = 2000
 
 
 class AnnotateOperator:
@@ -58,21 +63,24 @@ def run_ray(refs: Sequence[ClipRef], setup: Setup, workers: int, address: str) -
     is_ours = not ray.is_initialized()
     if is_ours:
         _connect(ray, None if address == LOCAL else address, setup.threads * workers)
+    context = ray.data.DataContext.get_current()
+    shows_bars = context.enable_progress_bars
     try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        rows = ray.data.from_items([{"ref": pickle.dumps(ref)} for ref in refs], override_num_blocks=len(refs))
-        results = rows.map(
+        context.enable_progress_bars = False  # the caller has one
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        items = [{"ref": pickle.dumps(ref)} for ref in refs]
+        results = ray.data.from_items(items, override_num_blocks=min(len(refs), _MAX_BLOCKS)).map(
             AnnotateOperator,
             fn_constructor_args=(setup,),
             num_cpus=setup.threads,
-            concurrency=min(workers, len(refs)),
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(refs))),
         )
         for row in results.iter_rows():
             if row["disk_full"]:
                 raise DiskFullError(row["disk_full"])
             yield Status.from_dict(pickle.loads(row["status"]))
     finally:
+        context.enable_progress_bars = shows_bars
         if is_ours:
             ray.shutdown()
 
@@ -89,10 +97,12 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None, num_cpus: int) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is None:
-            ray.init(num_cpus=max(1, num_cpus), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            own = {"num_cpus": max(1, num_cpus), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
+            ray.init(address="local", **own, **quiet)
         else:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, **quiet)
     except (ConnectionError, ValueError) as error:
         raise InputError(f"no Ray answers at {address!r} ({error})", field="--ray") from None

@@ -135,7 +135,8 @@ def plot_stats(stats: ClipStats, path: str | os.PathLike[str]) -> None:
 
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.4 * rows), layout="constrained")
+    figure = Figure(figsize=(3.2 * columns, 2.4 * rows))
+    figure.subplots_adjust(left=0.05, right=0.98, bottom=0.06, top=0.95, wspace=0.3, hspace=0.5)
     for number, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, number + 1)
         parts = [stats.figures.get(name, []), stats.rejected_figures.get(name, [])]
@@ -157,7 +158,8 @@ def _columns(records: Iterable[dict[str, Any]]) -> dict[str, list[float]]:
     columns: dict[str, list[float]] = {}
     for record in records:
         for name, value in record.items():
-            if isinstance(value, int | float) and np.isfinite(value):  # notes, and figures not measured, are skipped
+            # notes, answers of yes and no, and what was not measured are no figures
+            if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
                 columns.setdefault(name, []).append(float(value))
     return columns
 

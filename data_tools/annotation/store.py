@@ -136,11 +136,7 @@ class AnnotationFolder:
             place = {"clip": status.clip_id, "path": status.path}
             if status.failure:
                 quarantine.append(_json({**place, **status.failure}))
-            rejected += [
-                _json({**place, **asdict(outcome), "segment": outcome.clip_id})
-                for outcome in status.outcomes
-                if not outcome.is_kept
-            ]
+            rejected += [_json({**place, **asdict(outcome)}) for outcome in status.outcomes if not outcome.is_kept]
         for name, lines in ((REJECTED_NAME, rejected), (QUARANTINE_NAME, quarantine)):
             with atomic_path(self.root / name) as temporary:
                 temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

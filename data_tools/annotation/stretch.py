@@ -176,7 +176,7 @@ def checked_poses(clip: StereoClip) -> NDArray[np.float64]:
             file=clip.path,
             row=clip.clip_id if frame is None else f"frame {frame}",
             field="cam_to_world",
-            remedy="Mend the poses, or estimate them: poses=estimate",
+            remedy="Mend the poses, or estimate them: origin.poses=estimate",
         )
 
     if poses.shape != (clip.num_frames, 4, 4):

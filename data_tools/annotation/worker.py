@@ -219,7 +219,8 @@ def annotate_ref(ref: ClipRef, setup: Setup, on_open: Any = None) -> Status:
         folder.write_status(status)
     except OSError as error:
         if error.errno in _DISK_FULL:
-            raise DiskFullError(error.errno, str(error)) from error
+            folder.remove_clip(ref.clip_id)  # it is to be done again; till then it takes no room
+            raise DiskFullError(str(error)) from error
         raise
     return status
 

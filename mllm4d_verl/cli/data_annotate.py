@@ -114,9 +114,9 @@ def _print_report(report: AnnotateReport, out: Path) -> None:
 def _print_readers(json: bool) -> None:
     from rich.table import Table
 
-    from mllm4d_verl.data_tools.readers import READERS, find_reader
+    from mllm4d_verl.data_tools.readers import describe_readers
 
-    readers = [find_reader(name) for name in READERS]
+    readers = describe_readers()
     table = Table()
     for column in ("reader", "layout", "options (-o)", "tried on"):
         table.add_column(column, overflow="fold")

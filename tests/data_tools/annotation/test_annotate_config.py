@@ -14,10 +14,10 @@ def test_defaults_survive_yaml(tmp_path):
 
 def test_keys_override_the_file(tmp_path):
     file = tmp_path / "some.yaml"
-    file.write_text("quality:\n  min_valid_depth: 0.2\n  min_matches: 9\nposes: source\n")
+    file.write_text("quality:\n  min_valid_depth: 0.2\n  min_matches: 9\norigin:\n  poses: source\n")
     config = load_config(file, {"quality.min_valid_depth": 0.1, "frames.stride": 2})
     assert (config.quality.min_valid_depth, config.quality.min_matches) == (0.1, 9)
-    assert (config.poses, config.frames.stride) == ("source", 2)
+    assert (config.origin.poses, config.frames.stride) == ("source", 2)
 
 
 def test_an_empty_file_changes_nothing(tmp_path):
@@ -30,9 +30,9 @@ def test_an_empty_file_changes_nothing(tmp_path):
     [
         ("quality.min_valid_dept", "'quality.min_valid_depth'"),
         ("min_valid_depth", "'quality.min_valid_depth'"),
-        ("odometry.min_matches", "'quality.min_matches'"),
-        ("pose", "'poses'"),
-        ("wholly_unknown", "Known: poses"),
+        ("odometry.min_valid_depth", "'quality.min_valid_depth'"),
+        ("pose", "'origin.poses'"),
+        ("wholly_unknown", "Known: write_masks"),
     ],
 )
 def test_unknown_keys_get_a_suggestion(key, hint):
@@ -50,7 +50,7 @@ def test_unknown_keys_get_a_suggestion(key, hint):
         ("quality.min_matches", -1, "at least 0"),
         ("quality.min_matches", float("nan"), "expected a number"),
         ("write_masks", "yes", "true or false"),
-        ("poses", "guess", "auto, source, estimate"),
+        ("origin.poses", "guess", "auto, source, estimate"),
         ("quality", 3, "group of settings"),
         ("run.seconds_per_frame", 0, "above 0"),
         ("frames.max_frames", 4, "below frames.min_frames"),

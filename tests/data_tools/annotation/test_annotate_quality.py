@@ -78,8 +78,8 @@ def test_black_frames_belong_to_no_shot(shots):
 
 
 def test_every_broken_limit_is_told():
-    limits = QualityLimits(min_matches=50, min_valid_depth=0.4, max_vertical_error_px=1)
-    reasons = broken_limits({"num_matches": 20.0, "valid_depth": 0.1, "vertical_error_px": 0.5}, limits)
+    limits = QualityLimits(min_matches=50, min_valid_depth=0.4, max_reprojection_px=1)
+    reasons = broken_limits({"num_matches": 20.0, "valid_depth": 0.1, "reprojection_px": 0.5}, limits)
     assert [(reason.name, reason.value, reason.limit) for reason in reasons] == [
         ("num_matches", 20, 50),
         ("valid_depth", 0.1, 0.4),

@@ -109,5 +109,5 @@ def test_objects_without_poses_stay_with_the_first_stretch():
 def test_bad_poses_are_named_with_their_frame(frame, value, problem):
     poses = np.tile(np.eye(4), (6, 1, 1))
     poses[frame, 0, 0] = value
-    with pytest.raises(InputError, match=f"frame {frame}.*{problem}.*poses=estimate"):
+    with pytest.raises(InputError, match=f"frame {frame}.*{problem}.*origin.poses=estimate"):
         checked_poses(Frames(textured(0, 6), poses))
