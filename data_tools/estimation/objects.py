@@ -359,7 +359,10 @@ class ObjectFinder:
         start = camera.lift(np.stack([columns, rows], axis=1), camera.depth(here[rows, columns]))
         end = camera.lift(seen.other_pixels[rows, columns], camera.depth(there[rows, columns]))
         motion = transform_points(poses[other], end) - transform_points(poses[t], start)
-        velocity: FloatArray = np.nanmedian(motion, axis=0) / (other - t)
+        motion = motion[np.isfinite(motion).all(axis=1)]
+        if len(motion) < 6:
+            return np.full(3, np.nan)
+        velocity: FloatArray = np.median(motion, axis=0) / (other - t)
         return velocity
 
     def _sighting(self, t: int, pose: FloatArray, segment: Segment, velocity: FloatArray) -> Sighting:

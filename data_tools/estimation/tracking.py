@@ -182,11 +182,10 @@ def _are_fragments(left: Track, right: Track) -> bool:
     # Of the larger part: the few points of a sliver may lie on two surfaces.
     radius = float(np.median([max(pair, key=lambda one: len(one.points)).radius_m for pair in common]))
     near = float(np.linalg.norm(np.median(offsets, axis=0))) < 1.5 * radius
-    # A sliver at the border of a thing has the colours of both sides.
-    sizes = [sorted((len(one.points) + 1, len(other.points) + 1)) for one, other in common]
-    is_sliver = float(np.median([small / large for small, large in sizes])) < 0.3 and _touch_and_go(left, right, common)
+    # Parts of one thing may look as different as its lit and its dark side, and slivers have the colours of both sides
+    # of an edge; parts that touch and move as one need not look alike.
     distances = [colour_distance(one.colours, other.colours) for one, other in common]
-    alike = is_sliver or float(np.median(distances)) < 0.45
+    alike = float(np.median(distances)) < 0.45 or _touch_and_go(left, right, common)
     slack = 2 * max(max(one.depth_std_m, other.depth_std_m) for one, other in common) + 0.3 * radius
     rigid = float(np.linalg.norm(offsets - np.median(offsets, axis=0), axis=1).max()) < slack
     return near and alike and rigid
