@@ -125,8 +125,8 @@ class ColourVotes:
         self._counts = np.zeros(len(_COLOUR_NAMES), np.int64)
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
-        """Pixels (N, 3) RGB of one frame."""
-        if len(pixels):
+        """Pixels (N, 3) RGB of one frame. Those of a grey camera have no colour to name."""
+        if len(pixels) and (pixels != pixels[:, :1]).any():
             self._counts += np.bincount(colour_numbers(pixels), minlength=len(_COLOUR_NAMES))
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mllm4d_verl.cli.data_annotate import annotate, show_clip_stats
+from mllm4d_verl.cli.data_calibrate import calibrate
 from mllm4d_verl.cli.output import emit_json
 from mllm4d_verl.data_tools.errors import InputError
 
@@ -88,6 +89,7 @@ def synth(
         emit_json({"out": str(out), "clips": len(ids), "seed": seed, "width": width, "height": height})
 
 
+app.command()(calibrate)
 app.command()(annotate)
 
 

@@ -19,7 +19,7 @@ POSES = np.tile(np.eye(4), (FRAMES, 1, 1))
 def cloud(x, z=4.0, size=0.2):
     grid = np.linspace(-size, size, 5)
     points = np.stack(np.meshgrid(grid, grid, [0.0]), axis=-1).reshape(-1, 3)
-    return (points + [x, 0, z]).astype(np.float32)
+    return (points + np.array([x, 0, z])).astype(np.float32)
 
 
 def thing(x, colour="red", category="object", **where):
@@ -82,6 +82,11 @@ class TestWords:
         votes.add(np.array([[230, 30, 30], [30, 200, 40], [30, 40, 220]], np.uint8))
         assert votes.winner is None
         assert ColourVotes().winner is None
+
+    def test_grey_cameras_tell_no_colour(self):
+        votes = ColourVotes()
+        votes.add(np.full((10, 3), 20, np.uint8))
+        assert votes.winner is None
 
 
 class Labelled(StereoClip):
