@@ -36,6 +36,7 @@ class ObjectConfig:
         max_width: images are analysed at a whole fraction of their size, at most this wide. Halving it is four times
             faster and misses what is half as small.
         gap_s: seconds between the frames that are compared: longer shows slower motion, and loses what turns.
+        rate_hz: frames per second that are looked at; in those between, objects are carried along.
         slow_factor: what is slow is looked for over a gap that many times longer, now and then; 1 turns it off.
         flow_std_px: of optical flow, analysed pixels.
         seed_sigmas: evidence that a part of every moving region must have.
@@ -48,6 +49,7 @@ class ObjectConfig:
 
     max_width: int = 480
     gap_s: float = 0.5
+    rate_hz: float = 4.0
     slow_factor: float = 2.5
     flow_std_px: float = 0.35
     seed_sigmas: float = 3.0
@@ -60,7 +62,7 @@ class ObjectConfig:
     def __post_init__(self) -> None:
         if self.max_width < 16:
             raise InputError(f"must be at least 16, got {self.max_width}", field="objects.max_width")
-        for name in ("gap_s", "flow_std_px", "seed_sigmas", "grow_sigmas"):
+        for name in ("gap_s", "rate_hz", "flow_std_px", "seed_sigmas", "grow_sigmas"):
             if not getattr(self, name) > 0:
                 raise InputError(f"must be above 0, got {getattr(self, name)}", field=f"objects.{name}")
 
@@ -167,10 +169,14 @@ class ObjectFinder:
         grays = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in self._images]
         found: list[list[Sighting]] = []
         long_gap = min(round(self.config.slow_factor * gap), num_frames - 1)
+        stride = self._stride()
         for t in range(num_frames):
+            if t % stride and t != num_frames - 1:
+                found.append([])
+                continue
             here = self._compare(t, gap, poses, grays)
-            # What is slow stays where it is for a while: it need not be looked for in every frame.
-            if long_gap > gap and t % gap == 0:
+            # What is slow stays where it is for a while: it need not be looked for as often.
+            if long_gap > gap and (t % (2 * stride) == 0 or t == num_frames - 1):
                 slow = self._compare(t, long_gap, poses, grays)
                 limit = _SLOW_PX * self.config.slow_factor
                 here += [
@@ -193,6 +199,10 @@ class ObjectFinder:
     def _gap(self) -> int:
         """Frames between those that are compared."""
         return max(1, min(round(self.config.gap_s * self.fps), len(self._images) - 1))
+
+    def _stride(self) -> int:
+        """Frames from one that is looked at to the next."""
+        return max(1, round(self.fps / self.config.rate_hz))
 
     def _compare(self, t: int, gap: int, poses: FloatArray, grays: list[Image]) -> list[Sighting]:
         """What moves in frame t, by the frames `gap` before and after it."""
@@ -244,12 +254,12 @@ class ObjectFinder:
     def _is_real(self, track: Track, poses: FloatArray) -> bool:
         """Whether a track is a thing that moves, not a flicker of flow and depth that happens to line up."""
         min_seen = min(max(3, round(self.config.min_seen_s * self.fps)), len(self._images))
-        gap = self._gap()
+        gap, stride = self._gap(), self._stride()
         size = float(np.median([one.radius_m + one.depth_std_m for one in track.sightings]))
         depth_std = float(np.median([one.depth_std_m for one in track.sightings]))
         return (
             track.frames[-1] - track.frames[0] + 1 >= min_seen
-            and track.longest_run(gap) >= max(3, min_seen // gap)
+            and track.longest_run(2 * max(gap, stride)) >= max(3, min_seen // max(gap, stride))
             and center_noise(track) <= _NOISE_OF_SIZE * size
             and net_motion(track) > _MOTION_OF_DEPTH * depth_std
             and is_steady(track)
@@ -418,11 +428,13 @@ def center_noise(track: Track) -> float:
     """Standard deviation of a track's centre, metres: from second differences, which smooth motion hardly has.
 
     For independent noise s per axis the second difference x[t-1] - 2 x[t] + x[t+1] has variance 6 s^2; the median of
-    its length over three axes is 1.538 sqrt(6) s. 0 for fewer than three neighbouring frames.
+    its length over three axes is 1.538 sqrt(6) s. 0 for fewer than three evenly spaced frames.
     """
     frames = np.array(track.frames)
     centers = np.stack([sighting.points.mean(axis=0) for sighting in track.sightings])
-    middle = np.flatnonzero((frames[2:] - frames[1:-1] == 1) & (frames[1:-1] - frames[:-2] == 1))
+    steps = np.diff(frames)
+    # Evenly spaced: beside others, frames that were looked at and not carried along.
+    middle = np.flatnonzero((steps[1:] == steps[:-1]) & (steps[1:] <= 2 * max(1, steps.min(initial=1))))
     if not len(middle):
         return 0.0
     bend = centers[middle] - 2 * centers[middle + 1] + centers[middle + 2]

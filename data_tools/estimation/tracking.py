@@ -104,7 +104,7 @@ def colour_distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> fl
 
 
 def track_sightings(frames: list[list[Sighting]], max_gap: int) -> list[Track]:
-    """Join the sightings of each frame (one list per clip frame) into tracks.
+    """Join the sightings of each frame (one list per clip frame, empty for frames not looked at) into tracks.
 
     Each frame is matched with the tracks of the last `max_gap` frames by place in the world at constant velocity,
     size and colours (Hungarian method); what nothing fits starts a track of its own. A track hidden for a while goes on
@@ -121,7 +121,7 @@ def track_sightings(frames: list[list[Sighting]], max_gap: int) -> list[Track]:
                     open_tracks[row].sightings.append(found[column])
                     taken.add(int(column))
         tracks += [Track([sighting]) for number, sighting in enumerate(found) if number not in taken]
-    return _join_ends(join_fragments(tracks))
+    return _join_ends(tracks)
 
 
 def _patience(track: Track, max_gap: int) -> int:
@@ -241,7 +241,11 @@ def _join_ends(tracks: list[Track]) -> list[Track]:
         for first, early in enumerate(tracks):
             for second, late in enumerate(tracks):
                 gap = late.sightings[0].frame - early.last.frame
-                if first == second or not 0 < gap <= min(_patience(early, gap), _patience(late, gap)):
+                if (
+                    first == second
+                    or min(len(early.sightings), len(late.sightings)) < 2
+                    or not 0 < gap <= min(_patience(early, gap), _patience(late, gap))
+                ):
                     continue
                 distance = _gap_distance(early, late, gap)
                 if distance < 1.0 and (best is None or distance < best[0]):
