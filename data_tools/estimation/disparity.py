@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import cv2
@@ -48,9 +47,9 @@ _MIN_TEXTURE = 0.05
 #: Confidence beside an edge or a hole, where a quarter of the disparities is off by more than a pixel.
 _EDGE_CONFIDENCE = 0.3
 
-#: The refined error is this part of what the refinement changed, a smaller one of matches at half size, and at least
-#: so many pixels: measured on the synthetic world.
-_ERROR_PER_CHANGE, _ERROR_PER_HALVED_CHANGE, _LEAST_STD_PX = 0.5, 0.22, 0.08
+#: The refined error is this part of what the refinement changed, and at least so many pixels: measured on the
+#: synthetic world.
+_ERROR_PER_CHANGE, _LEAST_STD_PX = 0.5, 0.08
 #: Of a matcher alone, and of archives that networks or scanners made, which do not say.
 _RAW_STD_PX, _SOURCE_STD_PX = 0.3, 0.2
 
@@ -68,7 +67,7 @@ class DisparityConfig:
     """How disparity is found.
 
     Attributes:
-        method: "sgbm" (semi-global matching), "bm" (block matching, a third of the time, more holes), "source" (the
+        method: "sgbm" (semi-global matching), "bm" (block matching, half the time, more holes), "source" (the
             clip's own disparity or depth), "learned:file.pt" or "learned:module:function" (see `learned_disparity`).
         min_depth_m: nearest depth looked for; by default it is found from a few pairs of the clip.
         max_disparity_px: the same in pixels.
@@ -76,7 +75,7 @@ class DisparityConfig:
         paths: directions that SGBM sums over: 3, 5 or 8. More take longer.
         left_right_max_diff_px: a disparity is dropped where the right eye's differs by more; 0 drops none.
         uniqueness_percent: by how much the best match must beat the next.
-        halve: match at half size and refine at full size: a third of the time, thin things suffer.
+        halve: match at half size and refine at full size: less than half the time; thin things and edges suffer.
         refine: fit disparities to the images below a pixel; halves their error. Always on with `halve`.
     """
 
@@ -124,7 +123,7 @@ class Disparity(NamedTuple):
         pixels: (H, W) float32 pixels, u_left - u_right, NaN where unknown. Holes are never filled.
         confidence: (H, W) float32 within 0 and 1, 0 where unknown: low on flat surfaces and beside edges and holes; a
             weight, not a probability. None where the method has none.
-        std_px: standard deviation of the disparity away from edges.
+        std_px: standard deviation of the disparity away from edges, an estimate good to a factor of 2 to 3.
     """
 
     pixels: FloatImage
@@ -221,6 +220,10 @@ def _small_disparities(pair: StereoPair, offset: float) -> FloatImage:
         _PROBE_SPECKLE_SHARE,
     )
     disparity, found = matcher.match(np.asarray(small[0], np.uint8), np.asarray(small[1], np.uint8))
+    if found.any():
+        # Left of the largest disparity many pixels have no match and find a wrong, small one.
+        largest = float(np.percentile(disparity[found], _RANGE_PERCENTILES[1]))
+        found[:, : min(max(0, round(largest)), found.shape[1] // 2)] = False
     values: FloatImage = disparity[found] * np.float32(scale)
     return values
 
@@ -260,28 +263,32 @@ class MatchedDisparity(DisparityEstimator):
         self.range = range
         matched = DisparityRange(math.floor(range.minimum / 2), _sixteens(range.length / 2)) if config.halve else range
         self._matcher = _BlockMatcher(config, matched) if config.method == "bm" else _SemiGlobal(config, matched)
+        self._refinements: dict[tuple[int, ...], DisparityRefinement] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_refinements": {}}
 
     def compute(self, left: Image, right: Image, frame: int) -> Disparity:
         left, right = gray_image(left), gray_image(right)
-        if self.config.halve:
-            raw, found = self._match_halves(left, right)
-        else:
-            raw, found = self._matcher.match(left, right)
-        found &= raw <= _columns(*raw.shape)  # a match outside the right image is none
-        if not self.config.refine and not self.config.halve:
+        raw, found = self._match_halves(left, right) if self.config.halve else self._matcher.match(left, right)
+        columns = np.arange(raw.shape[1], dtype=np.float32)
+        found &= raw <= columns  # a match outside the right image is none
+        if not (self.config.refine or self.config.halve):
             raw[~found] = np.nan
             return Disparity(raw, None, _RAW_STD_PX)
-        refined = refine_disparity(left, right, raw, found)
-        if self.config.halve:
-            # What half-size pixels leave open is more than one step can close.
-            refined = refine_disparity(left, right, refined.pixels, refined.found)
-        pixels, found = refined.pixels, refined.found
-        sample = found[::4, ::4]
-        changed = np.abs(pixels[::4, ::4] - raw[::4, ::4])[sample]
+        pixels, found, confidence = self._refine(left, right, raw, found)
+        found &= pixels <= columns
+        changed = np.abs(pixels[::8, ::4] - raw[::8, ::4])[found[::8, ::4]]
         change = 1.4826 * float(np.median(changed)) if len(changed) else 0.0
         pixels[~found] = np.nan
-        share = _ERROR_PER_HALVED_CHANGE if self.config.halve else _ERROR_PER_CHANGE
-        return Disparity(pixels, refined.confidence, max(_LEAST_STD_PX, share * change))
+        confidence[~found] = 0
+        return Disparity(pixels, confidence, max(_LEAST_STD_PX, _ERROR_PER_CHANGE * change))
+
+    def _refine(self, left: Image, right: Image, disparity_px: FloatImage, found: NDArray[np.bool_]) -> Refined:
+        shape = disparity_px.shape
+        if shape not in self._refinements:
+            self._refinements[shape] = DisparityRefinement(*shape)
+        return self._refinements[shape].refine(left, right, disparity_px, found)
 
     def _match_halves(self, left: Image, right: Image) -> tuple[FloatImage, NDArray[np.bool_]]:
         height, width = left.shape
@@ -298,6 +305,8 @@ class MatchedDisparity(DisparityEstimator):
             for image in (left, right)
         )
         small, found = self._matcher.match(left, right)
+        # Once more at full size: what half-size pixels leave open is more than one step can close.
+        small, found, _ = self._refine(left, right, small, found)
         double = np.repeat(np.repeat(2 * small, 2, axis=0), 2, axis=1)
         found = np.repeat(np.repeat(found, 2, axis=0), 2, axis=1)
         return np.ascontiguousarray(double[:height, :width]), np.ascontiguousarray(found[:height, :width])
@@ -363,88 +372,100 @@ class _BlockMatcher(_Matcher):
 
 
 class Refined(NamedTuple):
-    """Refined disparities: pixels (H, W), 0 where not found; found (H, W); confidence (H, W) within 0 and 1."""
+    """Refined disparities (H, W), where they hold, and their confidence within 0 and 1."""
 
     pixels: FloatImage
     found: NDArray[np.bool_]
     confidence: FloatImage
 
 
-def refine_disparity(left: Image, right: Image, disparity_px: FloatImage, found: NDArray[np.bool_]) -> Refined:
-    """Move disparities by less than a pixel to where the images agree, then average within surfaces.
+class DisparityRefinement:
+    """Moves disparities by less than a pixel to where the images agree, then averages within surfaces.
 
     One step of Lucas-Kanade along the row: with the right image warped by d, the change is
     sum g (right - left) / (sum g^2 + floor) over a window, g the horizontal gradient. This undoes the preference of
     semi-global matching for whole pixels. Where all of a window lies within `_ONE_SURFACE_PX`, its mean is taken.
 
-    Args:
-        left, right: (H, W) uint8.
-        disparity_px: (H, W) finite.
-        found: (H, W) where it holds.
-
-    Returns:
-        Disparities where found and where there is texture enough to tell.
+    Holds its images of work: pages that are new to the process take longer than the sums.
     """
-    weight = found.astype(np.float32)
-    columns = _columns(*disparity_px.shape)
-    rows = _rows(*disparity_px.shape)
-    left_float = left.astype(np.float32)
-    warped = cv2.remap(
-        right.astype(np.float32), columns - disparity_px, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    difference = np.asarray(_match_exposure(warped, left_float, found) - left_float, np.float32)
-    gradient: Any = cv2.Sobel(left_float, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    gradient *= weight
-    window = (_REFINE_WINDOW_PX, _REFINE_WINDOW_PX)
-    texture = np.asarray(cv2.boxFilter(gradient * gradient, -1, window), np.float32)
-    pull = np.asarray(cv2.boxFilter(gradient * difference, -1, window), np.float32)
-    step = pull / (texture + np.float32(_GRADIENT_FLOOR))
-    pixels = disparity_px + np.clip(step, -0.5, 0.5)
-    found = found & (texture > _MIN_TEXTURE)
-    return _average_surfaces(pixels, found, texture)
+
+    def __init__(self, height: int, width: int) -> None:
+        self.shape = (height, width)
+        self._columns = np.tile(np.arange(width, dtype=np.float32), (height, 1))
+        self._rows = np.repeat(np.arange(height, dtype=np.float32), width).reshape(height, width)
+        self._left, self._right, self._warped, self._gradient, self._texture, self._pull, self._weight, self._pixels = (
+            np.zeros((height, width), np.float32) for _ in range(8)
+        )
+
+    def refine(self, left: Image, right: Image, disparity_px: FloatImage, found: NDArray[np.bool_]) -> Refined:
+        """Refine one pair.
+
+        Args:
+            left, right: (H, W) uint8.
+            disparity_px: (H, W) finite.
+            found: (H, W) where it holds.
+
+        Returns:
+            Disparities where found and where there is texture enough to tell.
+        """
+        self._left[...] = left
+        self._right[...] = right
+        np.subtract(self._columns, disparity_px, out=self._warped)
+        warped: Any = cv2.remap(
+            self._right, self._warped, self._rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        gain, shift = _exposure(warped, self._left, found)
+        warped *= np.float32(gain)
+        warped += np.float32(shift)
+        warped -= self._left
+        gradient: Any = cv2.Sobel(self._left, cv2.CV_32F, 1, 0, dst=self._gradient, ksize=3, scale=1 / 8)
+        gradient *= found
+        window = (_REFINE_WINDOW_PX, _REFINE_WINDOW_PX)
+        np.multiply(gradient, warped, out=warped)
+        step: Any = cv2.boxFilter(warped, -1, window, dst=self._pull)
+        np.multiply(gradient, gradient, out=warped)
+        texture: Any = cv2.boxFilter(warped, -1, window, dst=self._texture)
+        np.add(texture, np.float32(_GRADIENT_FLOOR), out=warped)
+        step /= warped
+        np.clip(step, -0.5, 0.5, out=step)
+        pixels = np.add(disparity_px, step, out=self._pixels)
+        found = found & (texture > _MIN_TEXTURE)
+        confidence = texture / warped
+        is_one_surface, share = self._average_surfaces(pixels, found)
+        confidence[~is_one_surface | (share < 0.999)] *= np.float32(_EDGE_CONFIDENCE)
+        return Refined(pixels.copy(), found, confidence)
+
+    def _average_surfaces(self, pixels: FloatImage, found: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], FloatImage]:
+        """Average in place; where a window shows one surface, and the share of each window that is known."""
+        far = np.float32(1e4)
+        window = (_SMOOTH_WINDOW_PX, _SMOOTH_WINDOW_PX)
+        kernel = np.ones(window, np.uint8)
+        missing = ~found
+        pixels[missing] = far
+        lowest: Any = cv2.erode(pixels, kernel, dst=self._left)
+        pixels[missing] = -far
+        span: Any = cv2.dilate(pixels, kernel, dst=self._right)
+        span -= lowest
+        pixels[missing] = 0
+        self._weight[...] = found
+        share: Any = cv2.boxFilter(self._weight, -1, window, dst=self._gradient)
+        mean: Any = cv2.boxFilter(pixels, -1, window, dst=self._pull)
+        is_one_surface = span < _ONE_SURFACE_PX
+        is_one_surface &= found
+        np.divide(mean, share, out=pixels, where=is_one_surface)
+        return is_one_surface, share
 
 
-def _match_exposure(image: NDArray[Any], target: FloatImage, found: NDArray[np.bool_]) -> FloatImage:
-    """`image` with the mean and spread of `target` over a sample of the pixels found: eyes may differ in exposure."""
-    sample = found[::4, ::4]
+def _exposure(image: FloatImage, target: FloatImage, found: NDArray[np.bool_]) -> tuple[float, float]:
+    """Gain and shift that give `image` the mean and spread of `target`, from a sample: eyes may differ in exposure."""
+    sample = found[::8, ::4]
     if np.count_nonzero(sample) < 16:
-        return np.asarray(image, np.float32)
-    mine, theirs = image[::4, ::4][sample], target[::4, ::4][sample]
+        return 1.0, 0.0
+    mine, theirs = image[::8, ::4][sample], target[::8, ::4][sample]
     gain = float(np.clip(theirs.std() / max(float(mine.std()), 1e-3), 0.5, 2.0))
-    return np.asarray(image * np.float32(gain) + np.float32(theirs.mean() - gain * mine.mean()), np.float32)
-
-
-def _average_surfaces(pixels: FloatImage, found: NDArray[np.bool_], texture: FloatImage) -> Refined:
-    far = np.float32(1e4)
-    window = (_SMOOTH_WINDOW_PX, _SMOOTH_WINDOW_PX)
-    kernel = np.ones(window, np.uint8)
-    missing = ~found
-    pixels[missing] = far
-    nearest_low = np.asarray(cv2.erode(pixels, kernel), np.float32)
-    pixels[missing] = -far
-    nearest_high = np.asarray(cv2.dilate(pixels, kernel), np.float32)
-    pixels[missing] = 0
-    is_one_surface = nearest_high - nearest_low < _ONE_SURFACE_PX
-    count = np.asarray(cv2.boxFilter(found.astype(np.float32), -1, window), np.float32)
-    total = np.asarray(cv2.boxFilter(pixels, -1, window), np.float32)
-    is_one_surface &= found
-    np.divide(total, count, out=pixels, where=is_one_surface)
-    confidence = texture / (texture + np.float32(_GRADIENT_FLOOR))
-    confidence[~is_one_surface | (count < 0.999)] *= np.float32(_EDGE_CONFIDENCE)
-    confidence[missing] = 0
-    return Refined(pixels, found, confidence)
+    return gain, float(theirs.mean() - gain * mine.mean())
 
 
 def gray_image(image: Image) -> Image:
     """(H, W) of an RGB or grey image."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image, np.uint8)
-
-
-@lru_cache(maxsize=4)
-def _columns(height: int, width: int) -> FloatImage:
-    return np.tile(np.arange(width, dtype=np.float32), (height, 1))
-
-
-@lru_cache(maxsize=4)
-def _rows(height: int, width: int) -> FloatImage:
-    return np.repeat(np.arange(height, dtype=np.float32), width).reshape(height, width)
