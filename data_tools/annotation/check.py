@@ -102,7 +102,7 @@ class CheckReport:
 def check_clips(
     clips: str | os.PathLike[str],
     truth: str | os.PathLike[str],
-    config: CheckConfig = CheckConfig(),  # noqa: B008 - frozen
+    config: CheckConfig = CheckConfig(),
     progress: Progress | None = None,
 ) -> CheckReport:
     """Compare the estimated clips of the data root `clips` with the true ones of `truth`, matched by clip id.
@@ -167,7 +167,7 @@ def check_clips(
 def depth_errors(
     estimated_m: NDArray[Any], true_m: NDArray[Any], range_m: tuple[float, float]
 ) -> tuple[FloatArray, int]:
-    """|Z - Z*| / Z* of the pixels with a true depth Z* in the range and a valid estimate, and how many are in the range.
+    """|Z - Z*| / Z* where the true depth Z* is in the range and the estimate valid; how many pixels are in the range.
 
     Args:
         estimated_m, true_m: depths of one shape, metres; an estimate is valid where it is finite and positive.
@@ -363,8 +363,7 @@ def count_switches(matches: Iterable[dict[int, int]]) -> int:
 
 def match_identities(estimated: Clip4D, true: Clip4D, config: CheckConfig) -> dict[int, int]:
     """Estimated object id -> id of the true object that it is matched to in most frames, moving or not."""
-    seen = np.array([[track.seen(frame) for frame in range(true.num_frames)] for track in true.objects], bool)
-    matches = _match(estimated, estimated.objects, true, true.objects, seen, config)
+    matches = _match(estimated, estimated.objects, true, true.objects, _seen_frames(true), config)
     votes: dict[int, Counter[int]] = defaultdict(Counter)
     for match in matches:
         for number, other in match.items():
@@ -375,7 +374,7 @@ def match_identities(estimated: Clip4D, true: Clip4D, config: CheckConfig) -> di
 def tally_objects(
     estimated: Clip4D,
     true: Clip4D,
-    config: CheckConfig = CheckConfig(),  # noqa: B008 - frozen
+    config: CheckConfig = CheckConfig(),
     masks: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
 ) -> ObjectTally:
     """Count what became of the moving objects of one clip.
@@ -398,8 +397,7 @@ def tally_objects(
     tally = ObjectTally(true_moving=len(targets), estimated_moving=len(movers), switches=count_switches(matches))
     hits, good = np.zeros(len(targets), int), np.zeros(len(movers), int)
     # What the asked ones leave over may follow any other thing that moves; only the rest are false alarms.
-    rest_seen = np.array([[track.seen(frame) for frame in range(true.num_frames)] for track in true.objects], bool)
-    rest_seen &= spared[:, None] & ~(asked[:, None] & visible)
+    rest_seen = _seen_frames(true) & spared[:, None] & ~(asked[:, None] & visible)
     rest = _match(estimated, movers, true, true.objects, rest_seen, config, taken=matches)
     for frame, match in enumerate(matches):
         for target, mover in match.items():
@@ -416,7 +414,7 @@ def tally_objects(
         tally.false_alarms += seen - len(match) - len(rest[frame])
     tally.misses = tally.visible - tally.matched
     tally.found = int((hits >= FOUND_SHARE * target_visible.sum(axis=1)).sum()) if targets else 0
-    lengths = np.array([sum(track.seen(frame) for frame in range(true.num_frames)) for track in movers], int)
+    lengths = np.array([sum(map(track.seen, range(true.num_frames))) for track in movers], int)
     tally.false_moving = int(((good < FOUND_SHARE * lengths) | (lengths == 0)).sum())
     _tally_identities(tally, estimated, true, visible, asked, config)
     return tally
@@ -424,9 +422,16 @@ def tally_objects(
 
 def visible_frames(true: Clip4D) -> NDArray[np.bool_]:
     """(objects, T): where enough of a true object shows."""
-    least = int(np.clip(VISIBLE_SHARE * true.width * true.height, LEAST_POINTS, MOST_POINTS))
-    counts = [[len(points) for points in track.points] for track in true.objects]
-    return np.asarray(counts, int).reshape(len(true.objects), true.num_frames) >= least
+    return _point_counts(true) >= int(np.clip(VISIBLE_SHARE * true.width * true.height, LEAST_POINTS, MOST_POINTS))
+
+
+def _seen_frames(clip: Clip4D) -> NDArray[np.bool_]:
+    return _point_counts(clip) > 0
+
+
+def _point_counts(clip: Clip4D) -> NDArray[np.int64]:
+    counts = [[len(points) for points in track.points] for track in clip.objects]
+    return np.asarray(counts, np.int64).reshape(len(clip.objects), clip.num_frames)
 
 
 def _tally_identities(
@@ -584,12 +589,15 @@ def answer_figures(checks: Sequence[AnswerCheck]) -> dict[str, Any]:
     * accuracy: the truth picks the option that is the answer. Questions about objects that do not exist, and those the
       truth has no answer to, count as wrong.
     * agreement: the same, with distances within 12.5% of the truth taken as right, whatever the options.
+    * distances_within: share of the distances alone that are within 12.5% of the truth. It is the stricter one: where
+      the answer is the largest or smallest option, a truth far beyond it picks the same.
     * accuracy_asked: accuracy over the questions that would also be asked of the true clip.
     * not_asked: why the others would not -> how many.
     """
 
     def summary(members: Sequence[AnswerCheck]) -> dict[str, Any]:
         asked = [check for check in members if check.not_asked is None]
+        errors = [check.error for check in members if check.error is not None]
         return {
             "questions": len(members),
             "accuracy": _share(sum(check.outcome == "same" for check in members), len(members)),
@@ -598,7 +606,8 @@ def answer_figures(checks: Sequence[AnswerCheck]) -> dict[str, Any]:
             "accuracy_asked": _share(sum(check.outcome == "same" for check in asked), len(asked)),
             "outcomes": dict(Counter(check.outcome for check in members).most_common()),
             "not_asked": dict(Counter(check.not_asked for check in members if check.not_asked).most_common()),
-            **_spread("distance_error", [check.error for check in members if check.error is not None]),
+            "distances_within": _share(sum(error < ANSWER_TOLERANCE for error in errors), len(errors)),
+            **_spread("distance_error", errors),
         }
 
     tasks = sorted({check.task for check in checks})
@@ -647,9 +656,9 @@ class _Folders:
         estimated = _read_dense(mine, "masks") if mine.is_file() else None
         true = _read_dense(other, "mask") if other.is_file() else None
         if true is not None:
-            true = _Dense(true.depth[frames.start : frames.stop : frames.step],
-                          true.mask[frames.start : frames.stop : frames.step])  # fmt: skip
-        if estimated and true and estimated.depth.shape != true.depth.shape:
+            kept = slice(frames.start, frames.stop, frames.step)
+            true = _Dense(true.depth[kept], true.mask[kept])
+        if estimated is not None and true is not None and estimated.depth.shape != true.depth.shape:
             raise InputError(
                 f"depth is {estimated.depth.shape}, the true one of these frames {true.depth.shape}", file=mine
             )
