@@ -4,8 +4,8 @@ Residuals per observation, each over its standard deviation: u, v and disparity 
 
     (u, v) = pinhole(R^T (X - c)),   d = f b / z + offset
 
-minimised with a robust loss by `scipy.optimize.least_squares` on an analytic sparse Jacobian. Poses move by a rotation
-vector on the right of R (camera axes) and by the centre c.
+minimised with Huber's loss by Levenberg-Marquardt on an analytic sparse Jacobian, solved by scipy's sparse LU. Poses move
+by a rotation vector on the right of R (camera axes) and by the centre c.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
+from scipy.sparse.linalg import splu
 from scipy.spatial.transform import Rotation
 
 from ..stereo.camera import StereoCamera
@@ -23,6 +23,7 @@ from ..stereo.camera import StereoCamera
 FloatArray = NDArray[np.float64]
 
 PIXEL_STD = 0.2  # of a tracked corner; only its ratio to that of the disparity matters
+HUBER_STDS = 2.0
 
 
 class Observations(NamedTuple):
@@ -41,7 +42,7 @@ def refine_window(
     observations: Observations,
     num_fixed: int,
     disparity_std_px: float,
-    max_evaluations: int = 12,
+    max_iterations: int = 10,
 ) -> tuple[FloatArray, FloatArray]:
     """Refined poses (V, 4, 4) and landmarks (N, 3), world metres.
 
@@ -50,24 +51,52 @@ def refine_window(
         landmarks: (N, 3).
         observations: at least one per landmark.
         disparity_std_px: of a stereo match.
-        max_evaluations: of the residuals; a window is near its minimum when it gets here.
+        max_iterations: a window is near its minimum after a few.
     """
     problem = _Window(camera, cam_to_world, observations, len(landmarks), num_fixed, disparity_std_px)
     start = np.concatenate([np.zeros(6 * problem.num_free), landmarks.ravel()])
-    solution = least_squares(
-        problem.residuals,
-        start,
-        jac=problem.jacobian,
-        method="trf",
-        tr_solver="lsmr",
-        loss="huber",
-        f_scale=2.0,
-        x_scale="jac",
-        max_nfev=max_evaluations,
-        ftol=1e-4,
-        tr_options={"regularize": True},
-    )
-    return problem.poses(solution.x), solution.x[6 * problem.num_free :].reshape(-1, 3)
+    solution = _minimise(problem, start, max_iterations)
+    return problem.poses(solution), solution[6 * problem.num_free :].reshape(-1, 3)
+
+
+def _minimise(problem: _Window, parameters: FloatArray, max_iterations: int) -> FloatArray:
+    """Levenberg-Marquardt on the Huber cost, each step a sparse LU of the damped normal equations.
+
+    Landmarks do not see each other, so the factor stays as sparse as the matrix but for the block of the poses.
+    """
+    residuals = problem.residuals(parameters)
+    cost, weights = _huber(residuals)
+    damping = 1e-4
+    for _ in range(max_iterations):
+        jacobian = problem.jacobian(parameters)
+        weighted = jacobian.multiply(weights[:, None]).tocsr()
+        normal = (weighted.T @ jacobian).tocsc()
+        gradient = weighted.T @ residuals
+        before = cost
+        while damping < 1e6:
+            # A landmark without parallax has a direction that no residual sees: the floor keeps its step finite.
+            diagonal = diags(damping * normal.diagonal() + 1e-9)
+            step = splu((normal + diagonal).tocsc()).solve(-gradient)
+            moved = parameters + step
+            moved_residuals = problem.residuals(moved)
+            moved_cost, moved_weights = _huber(moved_residuals)
+            if moved_cost < cost:
+                parameters, residuals, cost, weights = moved, moved_residuals, moved_cost, moved_weights
+                damping = max(damping / 10, 1e-8)
+                break
+            damping *= 10
+        if before - cost < 1e-3 * before:
+            break
+    return parameters
+
+
+def _huber(residuals: FloatArray) -> tuple[float, FloatArray]:
+    """Huber cost of residuals (M,) and the weights (M,) with which squares have the same gradient."""
+    size = np.abs(residuals)
+    beyond = size > HUBER_STDS
+    cost = np.where(beyond, HUBER_STDS * (2 * size - HUBER_STDS), residuals * residuals)
+    weights = np.where(beyond, HUBER_STDS / np.maximum(size, HUBER_STDS), 1.0)
+    return 0.5 * float(cost.sum()), weights
 
 
 class _Window:

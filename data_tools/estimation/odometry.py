@@ -3,7 +3,7 @@
 Corners are tracked from frame to frame (pyramidal Lucas-Kanade, checked forwards and backwards). Each becomes a
 landmark in the world by the depth of the frame it was found in. A frame's pose is found by P3P inside RANSAC on
 landmarks, which also tells moving points apart, and refined on the inliers. At the end keyframes and landmarks are
-refined together in windows (bundle adjustment by scipy's trust-region solver), and all frames are solved again on the
+refined together in windows (bundle adjustment, see `bundle`), and all frames are solved again on the
 refined landmarks.
 """
 
@@ -93,6 +93,10 @@ class Trajectory:
     def path_m(self) -> float:
         """Length of the path of the camera centre, metres."""
         return float(np.linalg.norm(np.diff(self.cam_to_world[:, :3, 3], axis=0), axis=1).sum())
+
+
+_SECOND_LOOKS = 2
+_CELLS_ACROSS = 8
 
 
 class _Frame(NamedTuple):
@@ -190,15 +194,41 @@ class StereoOdometry:
         if len(last.ids) == 0:
             return _empty_frame(), predicted_pose, True
         points = self._landmarks[last.ids]
-        start = last.pixels
         guess = self._project(points, predicted_pose).astype(np.float32)
-        size = np.array([self.camera.width, self.camera.height], np.float32)
         # A moving object is not where the prediction puts it; what that would lead out of sight starts where it was.
-        inside = ((guess >= 0) & (guess < size)).all(axis=1) & last.is_inlier
-        guess = np.where(inside[:, None], guess, start)
+        usable = self._in_image(guess) & last.is_inlier
+        guess = np.where(usable[:, None], guess, last.pixels)
+        found, kept = self._follow(before, now, last.pixels, guess, self.config.pyramid_levels)
+        pose, is_inlier = self._solve_pose(points, found, kept, last.is_inlier, predicted_pose)
+        if is_inlier.sum() >= self.config.min_inliers:
+            # Near points with little texture get lost where the prediction was off, and they tell the scale best: look
+            # again where the pose says that they are.
+            for _ in range(_SECOND_LOOKS):
+                guess = self._project(points, pose).astype(np.float32)
+                again = ~is_inlier & last.is_inlier & self._in_image(guess)
+                if not again.any():
+                    break
+                refound, rekept = self._follow(before, now, last.pixels[again], guess[again], 1)
+                found[again] = np.where(rekept[:, None], refound, found[again])
+                kept[again] |= rekept
+                pose, is_inlier = self._refine_pose(points, found, kept, pose, is_inlier)
+        frame = _Frame(last.ids[kept], found[kept], sample_disparity(disparity_px, found[kept]), is_inlier[kept])
+        if is_inlier.sum() < self.config.min_inliers:
+            return frame, predicted_pose, True
+        return frame, pose, False
+
+    def _follow(
+        self,
+        before: list[Image],
+        now: list[Image],
+        start: NDArray[np.float32],
+        guess: NDArray[np.float32],
+        levels: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Where the pixels (N, 2) of the last frame are in this one, and which came back to where they were (N,)."""
         options = {
             "winSize": (self.config.window_px, self.config.window_px),
-            "maxLevel": self.config.pyramid_levels,
+            "maxLevel": levels,
             "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01),
             "flags": cv2.OPTFLOW_USE_INITIAL_FLOW,
             "minEigThreshold": 1e-4,
@@ -206,15 +236,11 @@ class StereoOdometry:
         found, status, _ = cv2.calcOpticalFlowPyrLK(before[0], now[0], start, guess.copy(), **options)
         back, back_status, _ = cv2.calcOpticalFlowPyrLK(now[0], before[0], found, start.copy(), **options)
         returned = np.abs(back - start).max(axis=1) < self.config.back_tolerance_px
-        inside = ((found >= 0) & (found <= size - 1)).all(axis=1)
-        kept = (status[:, 0] == 1) & (back_status[:, 0] == 1) & returned & inside
-        ids, pixels = last.ids[kept], found[kept]
-        was_inlier = last.is_inlier[kept]
-        pose, is_inlier = self._solve_pose(self._landmarks[ids], pixels, was_inlier, predicted_pose)
-        frame = _Frame(ids, pixels, sample_disparity(disparity_px, pixels), is_inlier)
-        if is_inlier.sum() < self.config.min_inliers:
-            return frame, predicted_pose, True
-        return frame, pose, False
+        return found, (status[:, 0] == 1) & (back_status[:, 0] == 1) & returned & self._in_image(found)
+
+    def _in_image(self, pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
+        size = np.array([self.camera.width - 1, self.camera.height - 1], np.float32)
+        return np.asarray(((pixels >= 0) & (pixels <= size)).all(axis=1))
 
     def _predicted_pose(self) -> FloatArray:
         """Constant velocity."""
@@ -226,41 +252,54 @@ class StereoOdometry:
         self,
         points: FloatArray,
         pixels: NDArray[np.float32],
+        kept: NDArray[np.bool_],
         was_inlier: NDArray[np.bool_],
         predicted_pose: FloatArray,
     ) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """cam_to_world (4, 4) and which points (N,) agree with it."""
+        """cam_to_world (4, 4) by RANSAC, and which points (N,) agree with it."""
         none = np.zeros(len(points), np.bool_)
         # Points that moved before are not asked again, or a large object would carry the camera along.
-        chosen = np.flatnonzero(was_inlier)
+        chosen = np.flatnonzero(kept & was_inlier)
         if len(chosen) < max(self.config.min_inliers, 6):
-            chosen = np.arange(len(points))
+            chosen = np.flatnonzero(kept)
         if len(chosen) < 6:
             return predicted_pose, none
-        matrix = self.camera.intrinsics
-        observed = pixels.astype(np.float64)
         cv2.setRNGSeed(0)  # RANSAC draws from OpenCV's own generator: the same clip gives the same poses
-        found, rotation, translation, _ = cv2.solvePnPRansac(
+        found, rotation, translation, inliers = cv2.solvePnPRansac(
             points[chosen],
-            observed[chosen],
-            matrix,
+            pixels[chosen].astype(np.float64),
+            self.camera.intrinsics,
             None,
             iterationsCount=100,
             reprojectionError=self.config.ransac_px,
             confidence=0.999,
             flags=cv2.SOLVEPNP_AP3P,
         )
-        if not found:
+        if not found or inliers is None:
             return predicted_pose, none
-        for _ in range(2):  # inliers of the refined pose differ a little from those of the sample
-            inliers = self._errors_px(points, observed, rotation, translation) < self.config.ransac_px
-            if inliers.sum() < 6:
-                return predicted_pose, none
+        agree = none.copy()
+        agree[chosen[inliers[:, 0]]] = True
+        return self._refine_pose(points, pixels, kept, pose_from_vectors(rotation, translation), agree)
+
+    def _refine_pose(
+        self,
+        points: FloatArray,
+        pixels: NDArray[np.float32],
+        kept: NDArray[np.bool_],
+        pose: FloatArray,
+        is_inlier: NDArray[np.bool_],
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Least squares on the inliers, and the inliers of that: they differ a little from those of the start."""
+        observed = pixels.astype(np.float64)
+        rotation, translation = vectors_from_pose(pose)
+        for _ in range(2):
+            if is_inlier.sum() < 6:
+                return pose, np.zeros(len(points), np.bool_)
             rotation, translation = cv2.solvePnPRefineLM(
-                points[inliers], observed[inliers], matrix, None, rotation, translation
+                points[is_inlier], observed[is_inlier], self.camera.intrinsics, None, rotation, translation
             )
-        inliers = self._errors_px(points, observed, rotation, translation) < self.config.ransac_px
-        return pose_from_vectors(rotation, translation), inliers
+            is_inlier = kept & (self._errors_px(points, observed, rotation, translation) < self.config.ransac_px)
+        return pose_from_vectors(rotation, translation), is_inlier
 
     def _errors_px(
         self, points: FloatArray, observed: FloatArray, rotation: FloatArray, translation: FloatArray
@@ -305,10 +344,9 @@ class StereoOdometry:
         free[:, :border] = free[:, -border:] = 0
         for u, v in tracked.pixels.round().astype(int):
             cv2.circle(free, (int(u), int(v)), int(self._corner_distance_px), 0, -1)
-        corners = cv2.goodFeaturesToTrack(gray, wanted, 0.003, self._corner_distance_px, mask=free)
-        if corners is None:
+        pixels = self._corners(gray, free, wanted)
+        if not len(pixels):
             return tracked
-        pixels = corners.reshape(-1, 2).astype(np.float32)
         disparity = sample_disparity(disparity_px, pixels)
         depth = self.camera.depth(disparity).astype(np.float64)
         usable = np.isfinite(depth) & (depth < self.config.max_depth * self.camera.baseline)
@@ -322,6 +360,25 @@ class StereoOdometry:
             np.concatenate([tracked.disparity_px, disparity]),
             np.concatenate([tracked.is_inlier, np.ones(len(pixels), np.bool_)]),
         )
+
+    def _corners(self, gray: Image, free: Image, wanted: int) -> NDArray[np.float32]:
+        """About `wanted` corners (N, 2) where `free` is set, from every cell of a grid.
+
+        The strongest of the whole image would all lie on far trees; what tells the scale is the weak texture nearby.
+        """
+        rows = max(2, round(_CELLS_ACROSS * gray.shape[0] / gray.shape[1]))
+        height, width = -(-gray.shape[0] // rows), -(-gray.shape[1] // _CELLS_ACROSS)
+        share = -(-wanted // (rows * _CELLS_ACROSS))
+        found = []
+        for top in range(0, gray.shape[0], height):
+            for left in range(0, gray.shape[1], width):
+                cell = (slice(top, top + height), slice(left, left + width))
+                if not free[cell].any():
+                    continue
+                corners = cv2.goodFeaturesToTrack(gray[cell], share, 0.02, self._corner_distance_px, mask=free[cell])
+                if corners is not None:
+                    found.append(corners.reshape(-1, 2) + np.array([left, top], np.float32))
+        return np.concatenate(found).astype(np.float32) if found else np.zeros((0, 2), np.float32)
 
     # ------------------------------------------------------------------------------------------------- refinement
 
@@ -378,17 +435,9 @@ class StereoOdometry:
         self._landmarks[ids] = landmarks
 
     def _resolve(self, frame: _Frame, pose: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-        points, observed = self._landmarks[frame.ids], frame.pixels.astype(np.float64)
-        rotation, translation = vectors_from_pose(pose)
-        inliers = frame.is_inlier
-        for _ in range(2):
-            if inliers.sum() < 6:
-                return pose, frame.is_inlier
-            rotation, translation = cv2.solvePnPRefineLM(
-                points[inliers], observed[inliers], self.camera.intrinsics, None, rotation, translation
-            )
-            inliers = self._errors_px(points, observed, rotation, translation) < self.config.ransac_px
-        return pose_from_vectors(rotation, translation), inliers
+        kept = np.ones(len(frame.ids), np.bool_)
+        solved, is_inlier = self._refine_pose(self._landmarks[frame.ids], frame.pixels, kept, pose, frame.is_inlier)
+        return (solved, is_inlier) if is_inlier.sum() >= 6 else (pose, frame.is_inlier)
 
     # ------------------------------------------------------------------------------------------------- figures
 
