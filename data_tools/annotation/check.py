@@ -28,14 +28,18 @@ Progress = Callable[[int, int], None]
 
 #: A camera whose centre ends within this share of its path, or within this length, is as good as asked for.
 CENTER_SHARE, CENTER_M = 0.02, 0.02
-#: An object really moves where its label says so and its centre goes this far, metres: what questions call motion.
-MOVED_M = Thresholds().min_motion_m
+#: So is one whose rotation never errs by more, degrees.
+ROTATION_DEG = 0.2
 #: An object is found where it is matched in this share of the frames in which it is visible.
 FOUND_SHARE = 0.5
-#: Visible means this share of the image, as points of the true object, of which a record keeps 256 at most.
-VISIBLE_SHARE, LEAST_POINTS, MOST_POINTS = 0.0005, 8, 256
-#: A true distance agrees with an answer that differs from it by less than this share, or that is the nearest option.
-ANSWER_TOLERANCE = 0.125
+#: A true object is visible with this many pixels of its mask, or this many points where there are no masks.
+LEAST_PIXELS, LEAST_POINTS = 30, 20
+#: An object that is visible in fewer frames is not asked for.
+LEAST_FRAMES = 3
+#: Masks with more than this intersection over union may be of the same object.
+LEAST_IOU = 0.3
+#: A distance is close where it differs from the true one by less than this share: about half the way to an option.
+CLOSE_SHARE = 0.125
 #: Depth errors of a clip that go into the figures over all clips, evenly spread over its pixels.
 _POOLED_PIXELS = 20_000
 _NO_MATCH = 1e6
@@ -79,9 +83,10 @@ class CheckReport:
     Attributes:
         clips: counts: truth, estimated, compared; kept_share = source clips of which some stretch is there over truth.
         depth, objects: over the pixels, frames and objects of all clips together.
-        poses: figure -> median, p90, max over clips, and `center_within_limit`, the share of clips in which the camera
-            centre ends within 2% of the path or 2 cm.
+        poses: figure -> median, p90, max over clips; `center_within_limit`, the share of clips in which the camera
+            centre ends within 2% of the path or 2 cm; `rotation_within_limit`, that of clips within 0.2 degrees.
         answers: over all questions, see `answer_figures`.
+        disagreements: the questions whose answer is not the truth's, see `disagreement`.
         per_clip: clip id -> part -> figures.
         notes: what was left out, and why.
     """
@@ -91,6 +96,7 @@ class CheckReport:
     poses: dict[str, Any] = field(default_factory=dict)
     objects: dict[str, Any] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
+    disagreements: list[dict[str, Any]] = field(default_factory=list)
     per_clip: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -207,6 +213,7 @@ def pose_figures(estimated: FloatArray, true: FloatArray) -> Figures:
       sum |c*_t+1 - c*_t|, None for a camera that stays.
     * ate_m: sqrt(mean |c_t - c*_t|^2).
     * end_rotation_deg, max_rotation_deg: angle of R_t^T R*_t at the last frame, and its largest.
+    * center_within_limit: end_center_m <= max(2 cm, 2% of the path); rotation_within_limit: max_rotation_deg <= 0.2.
     * step_m, step_deg (median over frames) and step_m_p90, step_deg_p90: translation and angle of
       (T*_t^-1 T*_t+1)^-1 (T_t^-1 T_t+1).
     """
@@ -220,6 +227,8 @@ def pose_figures(estimated: FloatArray, true: FloatArray) -> Figures:
         "ate_m": float(np.sqrt(np.mean(error_m**2))),
         "end_rotation_deg": float(angle[-1]),
         "max_rotation_deg": float(angle.max()),
+        "center_within_limit": float(error_m[-1]) <= max(CENTER_M, CENTER_SHARE * path_m),
+        "rotation_within_limit": float(angle.max()) <= ROTATION_DEG,
         "step_m": None,
         "step_m_p90": None,
         "step_deg": None,
@@ -260,7 +269,7 @@ class ObjectTally:
     """Counts and errors of moving objects; those of several clips add up.
 
     Attributes:
-        true_moving: true objects that really move, and are visible while they do.
+        true_moving: true objects that are labelled as moving and visible in three frames or more.
         found: those matched in at least half of the frames in which they are visible.
         estimated_moving, false_moving: estimated moving objects, and those that match no moving true one in at least
             half of their frames.
@@ -296,8 +305,9 @@ class ObjectTally:
                 setattr(self, name, mine + value)
 
     def figures(self) -> dict[str, Any]:
-        """Counts with shares: recall = found / true_moving; precision = 1 - false_moving / estimated_moving;
-        switch_share = switches / matched; mota = 1 - (misses + false_alarms + switches) / visible."""
+        """Counts with shares: recall = found / true_moving; frame_recall = matched / visible; precision = 1 -
+        false_moving / estimated_moving; switch_share = switches / matched; mota = 1 - (misses + false_alarms +
+        switches) / visible."""
         faults = self.misses + self.false_alarms + self.switches
         return {
             "true_moving": self.true_moving,
@@ -308,6 +318,7 @@ class ObjectTally:
             "precision": _share(self.estimated_moving - self.false_moving, self.estimated_moving),
             "visible_frames": self.visible,
             "matched_frames": self.matched,
+            "frame_recall": _share(self.matched, self.visible),
             "misses": self.misses,
             "false_alarms": self.false_alarms,
             "switches": self.switches,
@@ -327,8 +338,8 @@ def match_frames(distances: Sequence[FloatArray], gates: Sequence[FloatArray]) -
     are within theirs, at the least total distance (Hungarian method).
 
     Args:
-        distances: per frame (number of true, number of estimated) metres, infinite where either is unseen.
-        gates: per frame (number of true,) metres.
+        distances: per frame (number of true, number of estimated), infinite where either is unseen.
+        gates: per frame (number of true,), in the same unit.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -361,51 +372,87 @@ def count_switches(matches: Iterable[dict[int, int]]) -> int:
     return switches
 
 
-def match_identities(estimated: Clip4D, true: Clip4D, config: CheckConfig) -> dict[int, int]:
-    """Estimated object id -> id of the true object that it is matched to in most frames, moving or not."""
-    matches = _match(estimated, estimated.objects, true, true.objects, _seen_frames(true), config)
+@dataclass(frozen=True, eq=False)
+class MaskOverlap:
+    """How the instance masks of two clips overlap.
+
+    Attributes:
+        iou: (T, 256, 256) intersection over union by frame, estimated id and true id.
+        true_pixels: (T, 256) pixels of each true id.
+    """
+
+    iou: NDArray[np.float32]
+    true_pixels: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, estimated: NDArray[np.uint8], true: NDArray[np.uint8]) -> MaskOverlap:
+        """From masks (T, H, W) whose values are object ids."""
+        iou = np.zeros((len(true), 256, 256), np.float32)
+        pixels = np.zeros((len(true), 256), np.int64)
+        for frame, (mine, other) in enumerate(zip(estimated, true, strict=True)):
+            joint = np.bincount(mine.ravel().astype(np.int64) * 256 + other.ravel(), minlength=65536).reshape(256, 256)
+            pixels[frame] = joint.sum(axis=0)
+            union = joint.sum(axis=1, keepdims=True) + pixels[frame] - joint
+            iou[frame] = joint / np.maximum(union, 1)
+        return cls(iou, pixels)
+
+
+def match_identities(
+    estimated: Clip4D, true: Clip4D, config: CheckConfig, overlap: MaskOverlap | None = None
+) -> dict[int, int]:
+    """Estimated object id -> id of the true object, moving or not, that it is matched to in most frames.
+
+    An estimate that is matched to it in less than half of its own frames is of no true object.
+    """
+    matches = _match(estimated.objects, true, true.objects, _seen_frames(true), config, overlap)
     votes: dict[int, Counter[int]] = defaultdict(Counter)
     for match in matches:
         for number, other in match.items():
             votes[estimated.objects[other].id][true.objects[number].id] += 1
-    return {number: min(count, key=lambda key: (-count[key], key)) for number, count in sorted(votes.items())}
+    identities = {}
+    for number, count in sorted(votes.items()):
+        best = min(count, key=lambda key: (-count[key], key))
+        track = next(item for item in estimated.objects if item.id == number)
+        if count[best] >= FOUND_SHARE * sum(track.seen(frame) for frame in range(true.num_frames)):
+            identities[number] = best
+    return identities
 
 
 def tally_objects(
     estimated: Clip4D,
     true: Clip4D,
     config: CheckConfig = CheckConfig(),
-    masks: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
+    overlap: MaskOverlap | None = None,
 ) -> ObjectTally:
     """Count what became of the moving objects of one clip.
 
-    True objects that are labelled as moving but hardly do, or hardly show, are neither asked for nor held against an
-    estimate that follows them.
+    True objects are asked for in the frames in which they are visible; where they show less, they are neither asked
+    for nor held against an estimate that follows them.
 
     Args:
         estimated, true: clips of equal length.
-        masks: estimated and true instance masks (T, H, W) whose values are the ids of the clips' objects.
+        overlap: of the masks of both, which objects are matched by; without it, by the centres of their points.
     """
-    visible = visible_frames(true)
-    asked = np.array([_really_moves(track, seen) for track, seen in zip(true.objects, visible, strict=True)], bool)
-    spared = np.array([track.is_moving for track in true.objects], bool)
+    visible = visible_frames(true, overlap)
+    moving = np.array([track.is_moving for track in true.objects], bool)
+    asked = moving & (visible.sum(axis=1) >= LEAST_FRAMES)
     movers = [track for track in estimated.objects if track.is_moving]
     targets = [track for track, wanted in zip(true.objects, asked, strict=True) if wanted]
     target_visible = visible[asked]
-    matches = _match(estimated, movers, true, targets, target_visible, config)
+    matches = _match(movers, true, targets, target_visible, config, overlap)
 
     tally = ObjectTally(true_moving=len(targets), estimated_moving=len(movers), switches=count_switches(matches))
     hits, good = np.zeros(len(targets), int), np.zeros(len(movers), int)
     # What the asked ones leave over may follow any other thing that moves; only the rest are false alarms.
-    rest_seen = _seen_frames(true) & spared[:, None] & ~(asked[:, None] & visible)
-    rest = _match(estimated, movers, true, true.objects, rest_seen, config, taken=matches)
+    rest_seen = _seen_frames(true) & moving[:, None] & ~(asked[:, None] & visible)
+    rest = _match(movers, true, true.objects, rest_seen, config, overlap, taken=matches)
     for frame, match in enumerate(matches):
         for target, mover in match.items():
             hits[target] += 1
             good[mover] += 1
             tally.center_m.append(_center_error_m(movers[mover], targets[target], frame))
-            if masks is not None:
-                tally.mask_iou.append(_iou(masks[0][frame] == movers[mover].id, masks[1][frame] == targets[target].id))
+            if overlap is not None:
+                tally.mask_iou.append(float(overlap.iou[frame, movers[mover].id, targets[target].id]))
         for mover in rest[frame].values():
             good[mover] += 1
         seen = sum(track.seen(frame) for track in movers)
@@ -416,13 +463,16 @@ def tally_objects(
     tally.found = int((hits >= FOUND_SHARE * target_visible.sum(axis=1)).sum()) if targets else 0
     lengths = np.array([sum(map(track.seen, range(true.num_frames))) for track in movers], int)
     tally.false_moving = int(((good < FOUND_SHARE * lengths) | (lengths == 0)).sum())
-    _tally_identities(tally, estimated, true, visible, asked, config)
+    _tally_identities(tally, estimated, true, visible, asked, match_identities(estimated, true, config, overlap))
     return tally
 
 
-def visible_frames(true: Clip4D) -> NDArray[np.bool_]:
-    """(objects, T): where enough of a true object shows."""
-    return _point_counts(true) >= int(np.clip(VISIBLE_SHARE * true.width * true.height, LEAST_POINTS, MOST_POINTS))
+def visible_frames(true: Clip4D, overlap: MaskOverlap | None = None) -> NDArray[np.bool_]:
+    """(objects, T): where a true object shows 30 pixels of its mask, or 20 points where there are no masks."""
+    if overlap is None:
+        return _point_counts(true) >= LEAST_POINTS
+    pixels = overlap.true_pixels[:, [track.id for track in true.objects]].T
+    return _seen_frames(true) & (pixels >= LEAST_PIXELS)
 
 
 def _seen_frames(clip: Clip4D) -> NDArray[np.bool_]:
@@ -440,12 +490,12 @@ def _tally_identities(
     true: Clip4D,
     visible: NDArray[np.bool_],
     asked: NDArray[np.bool_],
-    config: CheckConfig,
+    identities: dict[int, int],
 ) -> None:
     """Whether things move, and how far, by the true object that an estimate is of."""
     place = {track.id: number for number, track in enumerate(true.objects)}
     words = {True: "moving", False: "still"}
-    for number, true_id in match_identities(estimated, true, config).items():
+    for number, true_id in identities.items():
         track = next(item for item in estimated.objects if item.id == number)
         target = true.objects[place[true_id]]
         tally.moving[f"true {words[target.is_moving]}, estimated {words[track.is_moving]}"] += 1
@@ -461,51 +511,49 @@ def _tally_identities(
 
 
 def _match(
-    estimated: Clip4D,
     tracks: list[ObjectTrack],
     true: Clip4D,
     targets: list[ObjectTrack],
     counted: NDArray[np.bool_],
     config: CheckConfig,
+    overlap: MaskOverlap | None,
     taken: Sequence[dict[int, int]] | None = None,
 ) -> list[dict[int, int]]:
-    """`match_frames` on centres of points; true ones take part where `counted` (targets, T), estimates not if taken."""
+    """`match_frames` on masks or centres; true ones take part where `counted` (targets, T), estimates not if taken."""
     distances, gates = [], []
     for frame in range(true.num_frames):
         distance = np.full((len(targets), len(tracks)), np.inf)
-        gate = np.full(len(targets), config.gate_m)
+        gate = np.ones(len(targets))
+        free = [
+            column
+            for column, track in enumerate(tracks)
+            if track.seen(frame) and (taken is None or column not in taken[frame].values())
+        ]
         for row, target in enumerate(targets):
             if not counted[row, frame]:
+                continue
+            if overlap is not None:
+                iou = overlap.iou[frame, [tracks[column].id for column in free], target.id]
+                distance[row, free] = np.where(iou > LEAST_IOU, 1 - iou, np.inf)
                 continue
             center = object_center(target, frame)
             away = float(np.linalg.norm(center - true.camera_centers[frame]))
             gate[row] = max(config.gate_m, config.gate_share * away)
-            for column, track in enumerate(tracks):
-                if track.seen(frame) and (taken is None or column not in taken[frame].values()):
-                    distance[row, column] = np.linalg.norm(object_center(track, frame) - center)
+            distance[row, free] = [np.linalg.norm(object_center(tracks[column], frame) - center) for column in free]
         distances.append(distance)
         gates.append(gate)
     return match_frames(distances, gates)
-
-
-def _really_moves(track: ObjectTrack, visible: NDArray[np.bool_]) -> bool:
-    frames = np.flatnonzero(visible)
-    if not track.is_moving or len(frames) < 2:
-        return False
-    centers = np.stack([object_center(track, frame) for frame in frames])
-    return bool(np.linalg.norm(centers - centers[0], axis=1).max() > MOVED_M)
 
 
 def _center_error_m(estimated: ObjectTrack, true: ObjectTrack, frame: int) -> float:
     return float(np.linalg.norm(object_center(estimated, frame) - object_center(true, frame)))
 
 
-def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    union = int((first | second).sum())
-    return int((first & second).sum()) / union if union else 0.0
-
-
 # ---------------------------------------------------------------------------------------------------------- answers
+
+
+#: What the filter says of a change that is too close to the threshold to call.
+DEAD_ZONE = "change too close to the threshold"
 
 
 @dataclass(frozen=True)
@@ -516,16 +564,28 @@ class AnswerCheck:
         task: of the question.
         outcome: "same" or "other" option; "no such object" where the asked object is none of the true ones, "no answer"
             where the truth cannot tell (the object does not move or does not show at one of the frames).
-        agrees: "same", or a distance within 12.5% of the true one.
-        error: |answer - truth| / truth of a distance, None elsewhere.
         not_asked: why the question would not be asked of the true clip, None where it would.
+        truth: the truth's option or word, None where it has none.
+        true_value: metres; signed change where the answer is a word.
+        error: |answer - truth| / truth of a distance, None elsewhere.
     """
 
     task: str
     outcome: str
-    agrees: bool
-    error: float | None
     not_asked: str | None
+    truth: str | None = None
+    true_value: float | None = None
+    error: float | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the answer is the truth's option."""
+        return self.outcome == "same"
+
+    @property
+    def fault(self) -> str:
+        """What kind of wrong answer this is: the outcome, or that the truth is too close to the threshold."""
+        return "dead zone" if self.outcome == "other" and self.not_asked == DEAD_ZONE else self.outcome
 
 
 def questions_of(clips: Iterable[Clip4D], num_frames: int, seed: int) -> list[QARow]:
@@ -555,7 +615,7 @@ def check_answer(row: QARow, true: Clip4D, identities: dict[int, int]) -> Answer
     number nearest to it.
 
     Args:
-        row: as `questions_of` makes it, `meta` with object_id and clip_frames.
+        row: as `questions_of` makes it, `meta` with object_id, clip_frames and tau_m.
         true: clip with the frames of the estimated one.
         identities: estimated -> true object id, as `match_identities` finds them.
     """
@@ -565,34 +625,38 @@ def check_answer(row: QARow, true: Clip4D, identities: dict[int, int]) -> Answer
         number = identities.get(row.meta["object_id"])
         track = next((item for item in true.objects if item.id == number), None)
         if track is None:
-            return AnswerCheck(row.task, "no such object", False, None, "no such object")
+            return AnswerCheck(row.task, "no such object", "no such object")
         # Alone, its words are unique: the truth is asked about this object, whatever the others are called.
         true = replace(true, objects=[track])
-    strict = solve(row.task, true, i, j, track, Thresholds())
+    # The threshold is the question's own: which changes are "not moving" is part of what was asked.
+    own = {"tau_m": row.meta["tau_m"], "tau_relative": 0.0} if "tau_m" in row.meta else {}
+    strict = solve(row.task, true, i, j, track, replace(Thresholds(), **own))
     not_asked = strict if isinstance(strict, str) else None
-    solution = solve(row.task, true, i, j, track, _ANYTHING)
+    solution = solve(row.task, true, i, j, track, replace(_ANYTHING, **own))
     if isinstance(solution, str):
-        return AnswerCheck(row.task, "no answer", False, None, not_asked or solution)
+        return AnswerCheck(row.task, "no answer", not_asked or solution)
     if row.task not in DISTANCE_TASKS:
-        same = solution.label == row.answer_text
-        return AnswerCheck(row.task, "same" if same else "other", same, None, not_asked)
+        outcome = "same" if solution.label == row.answer_text else "other"
+        return AnswerCheck(row.task, outcome, not_asked, solution.label, solution.measure)
     numbers = np.array([float(option.split()[0]) for option in row.options])
-    same = LETTERS[int(np.argmin(np.abs(numbers - solution.measure)))] == row.answer
+    nearest = int(np.argmin(np.abs(numbers - solution.measure)))
+    outcome = "same" if LETTERS[nearest] == row.answer else "other"
     assert row.value is not None
     error = abs(row.value - solution.measure) / solution.measure if solution.measure > 0 else float("inf")
-    return AnswerCheck(row.task, "same" if same else "other", same or error < ANSWER_TOLERANCE, error, not_asked)
+    return AnswerCheck(row.task, outcome, not_asked, row.options[nearest], solution.measure, error)
 
 
 def answer_figures(checks: Sequence[AnswerCheck]) -> dict[str, Any]:
     """Shares over questions, and the same by task.
 
-    * accuracy: the truth picks the option that is the answer. Questions about objects that do not exist, and those the
-      truth has no answer to, count as wrong.
-    * agreement: the same, with distances within 12.5% of the truth taken as right, whatever the options.
-    * distances_within: share of the distances alone that are within 12.5% of the truth. It is the stricter one: where
-      the answer is the largest or smallest option, a truth far beyond it picks the same.
-    * accuracy_asked: accuracy over the questions that would also be asked of the true clip.
+    * agreement: the answer is the truth's option. Questions about objects that do not exist, and those the truth has no
+      answer to, count as wrong.
+    * agreement_asked: the same over the questions that would also be asked of the true clip.
     * not_asked: why the others would not -> how many.
+    * dead_zone: questions whose truth lies in the dead zone around the threshold.
+    * faults: kind of wrong answer -> how many; "dead zone" are those of them that lie there.
+    * distances_within: share of the distances that are within 12.5% of the truth. Where the answer is the largest or
+      smallest option, a truth far beyond it picks the same; this is the figure that sees it.
     """
 
     def summary(members: Sequence[AnswerCheck]) -> dict[str, Any]:
@@ -600,18 +664,39 @@ def answer_figures(checks: Sequence[AnswerCheck]) -> dict[str, Any]:
         errors = [check.error for check in members if check.error is not None]
         return {
             "questions": len(members),
-            "accuracy": _share(sum(check.outcome == "same" for check in members), len(members)),
             "agreement": _share(sum(check.agrees for check in members), len(members)),
             "questions_asked": len(asked),
-            "accuracy_asked": _share(sum(check.outcome == "same" for check in asked), len(asked)),
-            "outcomes": dict(Counter(check.outcome for check in members).most_common()),
+            "agreement_asked": _share(sum(check.agrees for check in asked), len(asked)),
+            "no_such_object": sum(check.outcome == "no such object" for check in members),
+            "dead_zone": sum(check.not_asked == DEAD_ZONE for check in members),
+            "faults": dict(Counter(check.fault for check in members if not check.agrees).most_common()),
             "not_asked": dict(Counter(check.not_asked for check in members if check.not_asked).most_common()),
-            "distances_within": _share(sum(error < ANSWER_TOLERANCE for error in errors), len(errors)),
+            "distances_within": _share(sum(error < CLOSE_SHARE for error in errors), len(errors)),
             **_spread("distance_error", errors),
         }
 
     tasks = sorted({check.task for check in checks})
     return summary(checks) | {"tasks": {task: summary([c for c in checks if c.task == task]) for task in tasks}}
+
+
+def disagreement(row: QARow, check: AnswerCheck, identities: dict[int, int]) -> dict[str, Any]:
+    """A wrong answer as a record: the question, both objects, both answers, both values in metres, and the fault."""
+    number = row.meta.get("object_id")
+    return {
+        "id": row.id,
+        "clip_id": row.clip_id,
+        "task": row.task,
+        "clip_frames": row.meta["clip_frames"],
+        "object_id": number,
+        "object": row.object_description,
+        "true_object_id": None if number is None else identities.get(number),
+        "answer": row.answer_text,
+        "truth": check.truth,
+        "value": row.meta["measure"],
+        "true_value": check.true_value,
+        "tau_m": row.meta.get("tau_m"),
+        "fault": check.fault,
+    }
 
 
 # ------------------------------------------------------------------------------------------------- folders and files
@@ -759,11 +844,16 @@ def _compare(
             pooled.in_range += in_range
             pooled.valid += len(errors)
             depth |= {"valid_share": _share(len(errors), in_range), **_spread("relative_error", errors)}
-    masks = (mine.mask, other.mask) if mine is not None and other is not None and mine.mask.any() else None
-    tally = tally_objects(estimated, true, config, masks)
+    overlap = None
+    # Sources that give objects without masks leave them empty.
+    has_masks = mine is not None and (mine.mask.any() or not estimated.objects)
+    ids = [track.id for track in (*estimated.objects, *true.objects)]
+    if has_masks and mine is not None and other is not None and max(ids, default=0) <= np.iinfo(np.uint8).max:
+        overlap = MaskOverlap.of(mine.mask, other.mask)
+    tally = tally_objects(estimated, true, config, overlap)
     pooled.tally.add(tally)
     poses = pose_figures(estimated.cam_to_world, true.cam_to_world)
-    identities = match_identities(estimated, true, config)
+    identities = match_identities(estimated, true, config, overlap)
     return {"depth": depth, "poses": poses, "objects": tally.figures()}, identities
 
 
@@ -792,10 +882,15 @@ def _check_answers(
             found = [check_answer(row, true, matched[clip_id]) for row in own]
             report.per_clip[clip_id]["answers"] = {
                 "questions": len(found),
-                "accuracy": _share(sum(check.outcome == "same" for check in found), len(found)),
                 "agreement": _share(sum(check.agrees for check in found), len(found)),
+                "faults": dict(Counter(check.fault for check in found if not check.agrees).most_common()),
             }
             checks += found
+            report.disagreements += [
+                disagreement(row, check, matched[clip_id])
+                for row, check in sorted(zip(own, found, strict=True), key=lambda item: item[0].id)
+                if not check.agrees
+            ]
     return answer_figures(checks)
 
 
@@ -812,22 +907,19 @@ def _by_clip(rows: list[QARow]) -> dict[str, list[QARow]]:
 
 
 def _over_clips(records: list[Figures]) -> dict[str, Any]:
-    """Median, p90 and maximum of each figure over the clips that have it."""
+    """Median, p90 and maximum of each figure over the clips that have it; shares of clips within the limits."""
     table: dict[str, Any] = {}
     for name in records[0]:
         values = [value for record in records if (value := record[name]) is not None]
-        if values:
+        if name.endswith("_within_limit"):
+            table[name] = float(np.mean(values))
+        elif values:
             table[name] = {
                 "median": float(np.median(values)),
                 "p90": float(np.percentile(values, 90)),
                 "max": float(np.max(values)),
                 "clips": len(values),
             }
-    within = [
-        record["end_center_m"] <= max(CENTER_M, CENTER_SHARE * record["path_m"])  # type: ignore[operator]
-        for record in records
-    ]
-    table["center_within_limit"] = float(np.mean(within))
     return table
 
 

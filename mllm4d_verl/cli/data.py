@@ -14,6 +14,7 @@ import typer
 
 from mllm4d_verl.cli.data_annotate import annotate, show_clip_stats
 from mllm4d_verl.cli.data_calibrate import calibrate
+from mllm4d_verl.cli.data_check import check
 from mllm4d_verl.cli.output import emit_json
 from mllm4d_verl.data_tools.errors import InputError
 
@@ -91,6 +92,7 @@ def synth(
 
 app.command()(calibrate)
 app.command()(annotate)
+app.command()(check)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_lines
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ def check(
     depth_range: Annotated[tuple[float, float], typer.Option(help="True depths that count, metres.")] = (2.0, 8.0),
     num_frames: Annotated[int, typer.Option(help="Frames sampled for questions, even.", min=2)] = 32,
     seed: Annotated[int, typer.Option(help="Of frame pairs and options of the questions.", min=0)] = 0,
+    per_clip: Annotated[bool, typer.Option("--per-clip", help="Also a table with one line per clip.")] = False,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
     """Compare estimated with true clips: depth, camera poses, moving objects, and the answers made from them."""
@@ -35,6 +37,8 @@ def check(
     with progress_bar(console, "clips") as progress:
         report = check_clips(clips, truth, config, progress)
     _print_report(report)
+    if per_clip:
+        _print_clips(report)
     if figures is not None and figures.suffix == ".jsonl":
         lines = [
             json_lines.dumps({"clip_id": name, **record}, sort_keys=True) for name, record in report.per_clip.items()
@@ -49,6 +53,9 @@ def check(
         emit_json(report.to_dict())
 
 
+#: Lines about what the wrong answers are about; the JSON has every one.
+_MOST_FAULTS = 5
+
 #: Part, figure, its words, factor and unit. Figures that end in _median have a partner that ends in _p90.
 _ROWS: tuple[tuple[str, str, str, float, str], ...] = (
     ("depth", "relative_error_median", "depth: relative error of pixels", 100, "%"),
@@ -57,12 +64,14 @@ _ROWS: tuple[tuple[str, str, str, float, str], ...] = (
     ("poses", "end_center_m", "camera: centre at the last frame", 100, "cm"),
     ("poses", "end_center_percent", "camera: the same, of its path", 1, "%"),
     ("poses", "center_within_limit", "camera: clips within 2% of the path or 2 cm", 100, "%"),
+    ("poses", "rotation_within_limit", "camera: clips within 0.2 degrees", 100, "%"),
     ("poses", "ate_m", "camera: root mean square of centres", 100, "cm"),
     ("poses", "end_rotation_deg", "camera: rotation at the last frame", 1, "deg"),
     ("poses", "max_rotation_deg", "camera: largest rotation error", 1, "deg"),
     ("poses", "step_m", "camera: shift from frame to frame", 100, "cm"),
     ("poses", "step_deg", "camera: turn from frame to frame", 1, "deg"),
     ("objects", "recall", "objects: moving ones found", 100, "%"),
+    ("objects", "frame_recall", "objects: frames of moving ones found", 100, "%"),
     ("objects", "precision", "objects: found ones that do move", 100, "%"),
     ("objects", "switch_share", "objects: identity switches per matched frame", 100, "%"),
     ("objects", "mota", "objects: MOTA", 100, "%"),
@@ -85,18 +94,30 @@ def _print_report(report: CheckReport) -> None:
         value, high = _figure(parts[part], name)
         if value is not None:
             table.add_row(words, f"{factor * value:.3g}", "" if high is None else f"{factor * high:.3g}", unit)
+    table.add_row("clips: true ones that have an estimate", f"{100 * report.clips['kept_share']:.3g}", "", "%")
     console.print(table)
     answers = Table()
-    for column in ("answers about", "questions", "right", "within 12.5%", "also asked of the truth", "right"):
-        answers.add_column(column, justify="left" if column == "answers about" else "right")
+    for column in (
+        "answers about",
+        "questions",
+        "agree",
+        "no such object",
+        "dead zone",
+        "also asked",
+        "agree",
+        "close",
+    ):
+        answers.add_column(column, justify="left" if column == "answers about" else "right", overflow="fold")
     for task, record in {**report.answers["tasks"], "all": report.answers}.items():
         answers.add_row(
             task,
             str(record["questions"]),
-            _percent(record["accuracy"]),
             _percent(record["agreement"]),
+            str(record["no_such_object"]),
+            str(record["dead_zone"]),
             str(record["questions_asked"]),
-            _percent(record["accuracy_asked"]),
+            _percent(record["agreement_asked"]),
+            _percent(record["distances_within"]),
         )
     console.print(answers)
     objects, counts = report.objects, report.clips
@@ -106,13 +127,39 @@ def _print_report(report: CheckReport) -> None:
     )
     for pair, count in objects["moving"].items():
         typer.echo(f"  {pair}: {count}")
-    if report.answers["not_asked"]:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in report.answers["not_asked"].items())
-        typer.echo(f"not asked of the truth: {reasons}")
+    faults = Counter((wrong["clip_id"], wrong["object"] or "the camera") for wrong in report.disagreements)
+    if faults:
+        kinds = ", ".join(f"{fault} {count}" for fault, count in report.answers["faults"].items())
+        typer.echo(f"{len(report.disagreements)} answers disagree: {kinds}; most of them about")
+    for (clip_id, about), count in faults.most_common(_MOST_FAULTS):
+        typer.echo(f"  {clip_id}, {about}: {count}")
     for note in report.notes[:10]:
         typer.echo(f"left out: {note}", err=True)
     kept = _percent(counts["kept_share"])
     typer.echo(f"{counts['compared']} clips compared; of {counts['truth']} true clips {kept} are there")
+
+
+def _print_clips(report: CheckReport) -> None:
+    from rich.table import Table
+
+    table = Table()
+    columns = ("clip", "depth %", "camera cm", "rotation deg", "moving found", "false", "switches", "answers agree")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "clip" else "right")
+    for name, record in report.per_clip.items():
+        depth, poses, objects = record["depth"], record["poses"], record["objects"]
+        error, answers = depth.get("relative_error_median"), record.get("answers", {"questions": 0, "agreement": None})
+        table.add_row(
+            name,
+            "" if error is None else f"{100 * error:.2f}",
+            f"{100 * poses['end_center_m']:.2f}",
+            f"{poses['max_rotation_deg']:.3f}",
+            f"{objects['found']} of {objects['true_moving']}",
+            f"{objects['false_moving']} of {objects['estimated_moving']}",
+            str(objects["switches"]),
+            f"{_percent(answers['agreement'])} of {answers['questions']}",
+        )
+    open_console().print(table)
 
 
 def _figure(part: dict[str, Any], name: str) -> tuple[float | None, float | None]:
