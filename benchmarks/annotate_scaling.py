@@ -3,9 +3,10 @@
     python benchmarks/annotate_scaling.py [--clips 8] [--size 256] [--frames 24] [--long 0] [--json]
 
 One worker is held to one core, two workers have two, so that the ratio is that of the cores; one worker with both
-cores, where OpenCV's own threads use the second, stands beside them. Other work on the machine lowers the ratio; CPU time per
-frame, the same in all rows, tells that the processes do not hinder each other. With `--long N` the same clips are annotated again
-and again under N names by one worker, and its memory is sampled: the median of the last tenth over that of the second.
+cores, where OpenCV's own threads use the second, stands beside them. Other work on the machine lowers the ratio; CPU
+time per frame, the same in all rows, tells that the processes do not hinder each other. With `--long N` the same clips
+are annotated again and again under N names by one worker, which is never replaced, and its memory is sampled: the
+median of the last tenth over that of the second.
 """
 
 from __future__ import annotations

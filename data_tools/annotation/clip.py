@@ -85,7 +85,7 @@ class _ShotAnnotation:
         self, clip: StereoClip, shot: Shot, name: str, config: AnnotateConfig, folder: AnnotationFolder
     ) -> None:
         self.shot, self.name, self.config, self.folder = shot, name, config, folder
-        self.view = Stretch(clip, shot.frames, name)
+        self.view = Stretch(clip, shot.frames, name, with_poses=config.origin.poses != "estimate")
         self.camera = clip.camera
         self.figures: dict[str, Any] = {"num_frames": len(shot.frames), **frame_figures(shot.seen)}
 
@@ -158,7 +158,7 @@ class _ShotAnnotation:
         return trajectory, objects
 
     def _odometry(self) -> StereoOdometry | None:
-        if self.view.cam_to_world is not None and self.config.origin.poses != "estimate":
+        if self.view.cam_to_world is not None:
             return None
         return StereoOdometry(self.camera, self.config.odometry)
 

@@ -118,9 +118,19 @@ def _close(shot: _Open, clip: StereoClip, config: FrameConfig, is_last: bool = F
 
 
 class Stretch(StereoClip):
-    """Frames `range` of a clip, as a clip: numbered from 0, in the world of their own first camera."""
+    """Frames `range` of a clip, as a clip: numbered from 0, in the world of their own first camera.
 
-    def __init__(self, clip: StereoClip, frames: range, clip_id: str) -> None:
+    Args:
+        clip: the whole.
+        frames: of it.
+        clip_id: of the stretch.
+        with_poses: take the source's poses, where it has them.
+
+    Raises:
+        InputError: of `checked_poses`.
+    """
+
+    def __init__(self, clip: StereoClip, frames: range, clip_id: str, with_poses: bool = True) -> None:
         self._clip = clip
         self._frames = frames
         self.clip_id = clip_id
@@ -135,13 +145,13 @@ class Stretch(StereoClip):
             times = np.asarray(clip.timestamps_s)[list(frames)]
             self.timestamps_s = times - times[0]
         from_clip = np.eye(4)
-        if clip.cam_to_world is not None:
+        if clip.cam_to_world is not None and with_poses:
             poses = checked_poses(clip)[list(frames)]
             from_clip = invert_pose(poses[0])
             self.cam_to_world = from_clip @ poses
         self.objects = None
-        # Without poses of the source there is no way from the first camera of the clip to that of the stretch.
-        if clip.objects is not None and (clip.cam_to_world is not None or frames.start == 0):
+        # Without the source's poses there is no way from the first camera of the clip to that of the stretch.
+        if clip.objects is not None and (self.cam_to_world is not None or frames.start == 0):
             self.objects = [_cut_object(item, frames, from_clip) for item in clip.objects]
 
     def pairs(self, start: int = 0, stop: int | None = None) -> Iterator[StereoPair]:
