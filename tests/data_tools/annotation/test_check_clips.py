@@ -7,10 +7,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from mllm4d_verl.cli.data_check import check
+from mllm4d_verl.cli import data
 from mllm4d_verl.data_tools.annotation.check import (
     CheckConfig,
     MaskOverlap,
@@ -589,16 +588,41 @@ class TestFolders:
         assert report.depth["valid_share"] is None
 
     def test_command(self, folders, tmp_path):
-        app = typer.Typer()
-        app.command()(check)
-        arguments = [str(folders[0]), "--truth", str(folders[1]), "--json", "--figures"]
-        result = CliRunner().invoke(app, [*arguments, str(tmp_path / "figures.jsonl")])
+        arguments = ["check", str(folders[0]), "--truth", str(folders[1]), "--per-clip", "--json", "--figures"]
+        result = CliRunner().invoke(data.app, [*arguments, str(tmp_path / "figures.jsonl")])
         assert result.exit_code == 0, result.output
+        assert "clip_00001_s1" in result.stdout
         record = json.loads(result.stdout.strip().splitlines()[-1])
         assert record["clips"]["compared"] == 2
         assert set(record["per_clip"]) == {"clip_00000", "clip_00001_s1"}
         lines = [json.loads(line) for line in (tmp_path / "figures.jsonl").read_text().splitlines()]
         assert [line["clip_id"] for line in lines] == ["clip_00000", "clip_00001_s1"]
+
+    @pytest.mark.parametrize("truth", ["world", "world/truth"])
+    def test_the_truth_itself_is_perfect_everywhere(self, tmp_path, truth):
+        clips = [true_clip(f"clip_{number:05d}") for number in range(2)]
+        write_root(tmp_path / "world" / "truth", clips)
+        write_root(tmp_path / "out" / "clip4d", clips)
+        depth, masks = np.full((T, 96, 128), 4.0, np.float16), square_masks((10, 10), (50, 50), (70, 90))
+        for folder, name in (("out/masks", "masks"), ("world/truth/dense", "mask")):
+            (tmp_path / folder).mkdir(parents=True)
+            for clip in clips:
+                np.savez(tmp_path / folder / f"{clip.clip_id}.npz", depth=depth, **{name: masks})
+        command = ["check", str(tmp_path / "out"), "--truth", str(tmp_path / truth), "--json"]
+        result = CliRunner().invoke(data.app, command)
+        assert result.exit_code == 0, result.output
+        record = json.loads(result.stdout.strip().splitlines()[-1])
+        depth_figures, poses, objects, answers = (record[part] for part in ("depth", "poses", "objects", "answers"))
+        assert (depth_figures["valid_share"], depth_figures["relative_error_p90"]) == (1, 0)
+        assert poses["center_within_limit"] == poses["rotation_within_limit"] == 1
+        assert poses["ate_m"]["max"] == poses["max_rotation_deg"]["max"] == poses["end_center_m"]["max"] == 0
+        perfect = ("recall", "frame_recall", "precision", "mota", "mask_iou_median")
+        assert [objects[name] for name in perfect] == [1] * len(perfect)
+        assert objects["switches"] == objects["center_m_p90"] == objects["displacement_m_p90"] == 0
+        assert answers["questions"] > 100
+        assert answers["agreement"] == answers["agreement_asked"] == answers["distances_within"] == 1
+        assert record["disagreements"] == []
+        assert record["clips"]["kept_share"] == 1
 
     def test_pictures(self, folders, tmp_path):
         report = check_clips(*folders)
