@@ -4,8 +4,8 @@ Residuals per observation, each over its standard deviation: u, v and disparity 
 
     (u, v) = pinhole(R^T (X - c)),   d = f b / z + offset
 
-minimised with Huber's loss by Levenberg-Marquardt on an analytic sparse Jacobian, solved by scipy's sparse LU. Poses move
-by a rotation vector on the right of R (camera axes) and by the centre c.
+minimised with Huber's loss by Levenberg-Marquardt on an analytic sparse Jacobian, solved by scipy's sparse LU. Poses
+move by a rotation vector on the right of R (camera axes) and by the centre c.
 """
 
 from __future__ import annotations

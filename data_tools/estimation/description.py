@@ -87,7 +87,7 @@ def describe_objects(objects: Sequence[ObjectAppearance]) -> list[tuple[str, str
     for group in _alike(words):
         for number, text in zip(group, _place_texts(words[group[0]], [objects[n] for n in group]), strict=True):
             texts[number] = text
-    return list(zip(categories, _numbered(texts), strict=True))
+    return list(zip(categories, number_equal(texts), strict=True))
 
 
 def measure_appearance(
@@ -244,7 +244,7 @@ def _ranked(values: FloatArray, two: list[str], word: str, tail: str) -> list[st
     return [f"the {_ordinal(int(rank))} {word}{tail}" for rank in ranks]
 
 
-def _numbered(texts: list[str]) -> list[str]:
+def number_equal(texts: list[str]) -> list[str]:
     """Equal texts told apart by number, the last resort: "object number 2"."""
     total, seen = Counter(texts), Counter[str]()
     taken = {text for text in texts if total[text] == 1}

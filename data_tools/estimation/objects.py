@@ -141,7 +141,8 @@ class ObjectFinder:
         poses = trajectory.cam_to_world
         raw = track_sightings(sightings, max_gap=num_frames)
         real = join_fragments([track for track in raw if self._is_real(track, poses)])
-        moving = join_fragments([self._filled(track, poses) for track in real])
+        filled = [self._filled(track, poses) for track in real]
+        moving = join_fragments([track for track in filled if not self._still_there(track, poses)])
         tracks = sorted(without_doubles(moving), key=lambda track: track.frames[0])
         kept = []
         for track in tracks[:MAX_OBJECTS]:
@@ -314,15 +315,19 @@ class ObjectFinder:
             return track
         by_frame = {sighting.frame: sighting for sighting in track.sightings}
         first, last = track.frames[0], track.frames[-1]
-        num_frames = len(self._images)
-        for t in [*range(first, num_frames), *range(last, -1, -1)]:
+        # Beyond its ends nothing says any more that it moves as it did.
+        reach = 2 * max(self._gap(), self._stride())
+        colours = np.mean([sighting.colours for sighting in track.sightings], axis=0)
+        after = range(first, min(len(self._images), last + reach + 1))
+        for t in [*after, *range(last, max(-1, first - reach - 1), -1)]:
             if t in by_frame:
                 continue
             nearest = min(by_frame, key=lambda frame: abs(frame - t))
             if abs(nearest - t) > 1:  # hidden since then: wait until it is seen again
                 continue
             sighting = self._carried(by_frame, nearest, t, poses)
-            if sighting is not None:
+            # Compared with what was really seen: from one carried sighting to the next it could slip off the thing.
+            if sighting is not None and colour_distance(sighting.colours, colours) < 0.4:
                 by_frame[t] = sighting
         return Track([by_frame[frame] for frame in sorted(by_frame)])
 
@@ -355,7 +360,7 @@ class ObjectFinder:
             return None
         mask = mask & ~(disparity > high + slack) & ~(disparity < low - slack)
         sighting = self._sighting(t, poses[t], Segment(mask, 0.0), np.full(3, np.nan))
-        if len(sighting.points) < 6 or colour_distance(sighting.colours, before.colours) > 0.4:
+        if len(sighting.points) < 6:
             return None
         return sighting
 

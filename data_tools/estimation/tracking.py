@@ -196,9 +196,9 @@ def _touch_and_go(left: Track, right: Track, common: list[tuple[Sighting, Sighti
     kernel = np.ones((5, 5), np.uint8)
     shares = []
     for one, other in common[:: max(1, len(common) // 5)]:
-        small, large = sorted((one.mask, other.mask), key=np.count_nonzero)
+        small, large = sorted((one.mask, other.mask), key=lambda mask: int(mask.sum()))
         grown = cv2.dilate(large.astype(np.uint8), kernel) > 0
-        shares.append(np.count_nonzero(grown & small) / max(1, np.count_nonzero(small)))
+        shares.append(int((grown & small).sum()) / max(1, int(small.sum())))
     first, second = left.velocity(1000), right.velocity(1000)
     speed = max(float(np.linalg.norm(first)), float(np.linalg.norm(second)))
     return float(np.median(shares)) > 0.3 and float(np.linalg.norm(first - second)) < 0.4 * speed
