@@ -33,12 +33,12 @@ CALIBRATION_NAMES = (
 
 # The names that OpenCV's samples, stereo tools and papers give to the same things.
 _NAMES = {
-    "left_matrix": ("K1", "M1", "cameraMatrix1", "camera_matrix_left", "left_camera_matrix", "K_left"),
-    "right_matrix": ("K2", "M2", "cameraMatrix2", "camera_matrix_right", "right_camera_matrix", "K_right"),
+    "left_matrix": ("K1", "M1", "cameraMatrix1", "camera_matrix_left", "left_camera_matrix", "K_left", "left_matrix"),
+    "right_matrix": ("K2", "M2", "cameraMatrix2", "camera_matrix_right", "right_camera_matrix", "K_right", "right_matrix"),
     "left_distortion": ("D1", "distCoeffs1", "dist_coeffs_1", "left_distortion", "D_left"),
     "right_distortion": ("D2", "distCoeffs2", "dist_coeffs_2", "right_distortion", "D_right"),
     "rotation": ("R", "R_left_to_right", "rotation"),
-    "translation": ("T", "T_left_to_right", "translation"),
+    "translation": ("T", "translation_m", "T_left_to_right", "translation"),
 }  # fmt: skip
 _UNITS_M = {"m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "cm": 0.01, "mm": 0.001}
 
@@ -167,7 +167,8 @@ def _raw_calibration(values: Mapping[str, Any], size: ImageSize, unit_m: float |
             raise InputError("is missing", field=spellings[0], remedy=f"Known spellings: {', '.join(spellings)}")
         shape = (3, 3) if name.endswith("matrix") else None
         fields[name] = _matrix(values, found, shape)
-    fields["translation"] = fields["translation"].ravel() * _unit(values, unit_m)
+    scale = 1.0 if _named(values, "translation") == "translation_m" else _unit(values, unit_m)
+    fields["translation"] = fields["translation"].ravel() * scale
     return RawStereoCalibration(size.width, size.height, **fields)
 
 

@@ -16,6 +16,8 @@ from mllm4d_verl.data_tools.readers.calibration_file import (
     read_calibration,
     read_projections,
 )
+from mllm4d_verl.data_tools.stereo.calibrate import write_calibration
+from mllm4d_verl.data_tools.stereo.rectify import RawStereoCalibration
 
 SIZE = ImageSize(96, 64)
 K1 = np.array([[90.0, 0, 47.0], [0, 91.0, 31.0], [0, 0, 1]])
@@ -241,3 +243,13 @@ def test_no_such_file_and_no_such_format(tmp_path):
     (tmp_path / "a.toml").write_text("")
     with pytest.raises(InputError, match=r"calibration in a \.toml file"):
         read_calibration(tmp_path / "a.toml", SIZE)
+
+
+def test_what_calibrate_writes(tmp_path):
+    raw = RawStereoCalibration(96, 64, K1, D1, K2, D2, R, T)
+    write_calibration(tmp_path / "calibration.json", raw)
+    # The file says that it is in metres: another unit is not for it.
+    for unit_m in (None, 0.001):
+        read = read_calibration(tmp_path / "calibration.json", SIZE, unit_m)
+        assert read.camera.baseline == pytest.approx(raw.rectify().camera.baseline)
+        np.testing.assert_allclose(read.camera.intrinsics, raw.rectify().camera.intrinsics)
