@@ -34,7 +34,9 @@ CALIBRATION_NAMES = (
 # The names that OpenCV's samples, stereo tools and papers give to the same things.
 _NAMES = {
     "left_matrix": ("K1", "M1", "cameraMatrix1", "camera_matrix_left", "left_camera_matrix", "K_left", "left_matrix"),
-    "right_matrix": ("K2", "M2", "cameraMatrix2", "camera_matrix_right", "right_camera_matrix", "K_right", "right_matrix"),
+    "right_matrix": (
+        "K2", "M2", "cameraMatrix2", "camera_matrix_right", "right_camera_matrix", "K_right", "right_matrix",
+    ),
     "left_distortion": ("D1", "distCoeffs1", "dist_coeffs_1", "left_distortion", "D_left"),
     "right_distortion": ("D2", "distCoeffs2", "dist_coeffs_2", "right_distortion", "D_right"),
     "rotation": ("R", "R_left_to_right", "rotation"),
