@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..estimation.description import ObjectAppearance, describe_objects, extent_m, lit_colour, measure_appearance
 from ..estimation.disparity import Disparity
 from ..estimation.objects import ObjectConfig, ObjectFinder, surface_points, thin_points
 from ..estimation.odometry import Trajectory
-from ..geometry import transform_points
+from ..geometry import project_points, transform_points, world_to_camera_points
 from ..schema import ObjectTrack
 from ..stereo.clip import Image, SourceObject, StereoClip
-from .descriptions import ColourVotes, Described, describe
 
 FloatArray = NDArray[np.float64]
 
 #: An object of the source that does not say whether it moves does where its centre goes this far, metres.
 _MOVING_M = 0.15
-#: Pixels of an object that are looked at for its colour, per frame.
-_COLOUR_PIXELS = 400
+#: Share of a box's sides that is taken for the object itself, around the middle, and of the fullest frame's pixels
+#: that a frame must show to tell the colour.
+_BOX_MIDDLE, _LEAST_PIXELS = 0.4, 0.25
 
 
 @dataclass(eq=False)
@@ -82,13 +83,12 @@ class FoundByMotion(ObjectPart):
     def finish(self, trajectory: Trajectory) -> Objects:
         assert self._finder is not None, "no frame was given"
         found = self._finder.finish(trajectory)
-        known = [
-            Described("object", _colour(found.masks, found.images, item.id), item.points) for item in found.objects
-        ]
-        words = describe(known, self._view.camera, trajectory.cam_to_world)
+        looks = [measure_appearance(list(found.images), found.masks, item.id, item.points) for item in found.objects]
+        if is_grey(found.images):
+            looks = [replace(look, rgb=np.zeros((0, 3))) for look in looks]
         tracks = [
-            ObjectTrack(item.id, "object", text, True, item.points)
-            for item, text in zip(found.objects, words, strict=True)
+            ObjectTrack(item.id, category, text, True, item.points)
+            for item, (category, text) in zip(found.objects, describe_objects(looks), strict=True)
         ]
         return Objects(tracks, found.masks if self._keep_masks else None, found.noise_m, "estimate")
 
@@ -102,7 +102,7 @@ class SourceObjects(ObjectPart):
     def __init__(self, view: StereoClip, objects: list[SourceObject], keep_masks: bool) -> None:
         self._view, self._objects, self._keep_masks = view, objects, keep_masks
         self._local: list[dict[int, FloatArray]] = []  # camera-frame points by object id
-        self._votes = {item.id: ColourVotes() for item in objects}
+        self._seen = {item.id: _Look() for item in objects}
         self._masks: list[NDArray[np.uint8]] = []
         # Masks of the record are bytes: objects are numbered anew where the source's ids do not fit.
         fits = all(0 < item.id < 256 for item in objects)
@@ -112,14 +112,15 @@ class SourceObjects(ObjectPart):
         mask = self._view.instance_mask(frame)
         self._local.append({})
         if mask is None:
-            self._vote_in_boxes(frame, left)
+            self._look_in_boxes(frame, left)
             return
         numbered = np.zeros(mask.shape, np.uint8)
         for number in np.unique(mask):
-            if int(number) not in self._votes:
+            if int(number) not in self._seen:
                 continue
             inside = mask == number
-            self._votes[int(number)].add(_some(left[inside]))
+            rows, columns = np.nonzero(inside)
+            self._seen[int(number)].add(frame, left, rows, columns)
             points = surface_points(self._view.camera, disparity.pixels, inside)
             self._local[-1][int(number)] = np.asarray(thin_points(points), np.float64)
             if self._number[int(number)] < 256:
@@ -131,19 +132,15 @@ class SourceObjects(ObjectPart):
         poses = trajectory.cam_to_world
         points = [self._points(item, poses) for item in self._objects]
         seen = [place for place, frames in enumerate(points) if any(len(cloud) for cloud in frames)]
-        known = [
-            Described(self._objects[place].category, self._votes[self._objects[place].id].winner, points[place])
-            for place in seen
-        ]
-        words = describe(known, self._view.camera, poses)
+        words = describe_objects([self._appearance(self._objects[place], points[place], poses) for place in seen])
         tracks, noises = [], []
-        for place, text in zip(seen, words, strict=True):
+        for place, (category, text) in zip(seen, words, strict=True):
             item = self._objects[place]
             centers = np.stack([cloud.mean(axis=0) if len(cloud) else np.full(3, np.nan) for cloud in points[place]])
             noise = 0.0 if item.points is not None else second_difference_noise(centers)
             moving = item.is_moving if item.is_moving is not None else moves(item.centers, centers, noise)
             noises.append(noise)
-            tracks.append(ObjectTrack(self._number[item.id], item.category, text, moving, points[place]))
+            tracks.append(ObjectTrack(self._number[item.id], category, text, moving, points[place]))
         masks = np.stack(self._masks) if len(self._masks) == len(poses) else None
         return Objects(tracks, masks, float(np.median(noises)) if noises else 0.0, "source")
 
@@ -161,16 +158,69 @@ class SourceObjects(ObjectPart):
             for center in item.centers
         ]
 
-    def _vote_in_boxes(self, frame: int, left: Image) -> None:
-        """Colours of the middle of each box, where little of the background shows."""
+    def _appearance(self, item: SourceObject, points: list[NDArray[np.float32]], poses: FloatArray) -> ObjectAppearance:
+        look = self._seen[item.id]
+        place, frame = look.place, look.frame
+        if place is None:  # no picture shows it: where its points project to
+            frame = next(t for t, cloud in enumerate(points) if len(cloud))
+            place = self._projected(points[frame], poses[frame])
+        return ObjectAppearance(look.rgb, extent_m(points), place, frame, item.category)
+
+    def _projected(self, points: NDArray[np.float32], pose: FloatArray) -> tuple[float, float] | None:
+        camera = self._view.camera
+        local = world_to_camera_points(pose, points.astype(np.float64).mean(axis=0))
+        if local[2] <= 0:
+            return None
+        u, v = project_points(camera.intrinsics, local)
+        return float(u / camera.width), float(v / camera.height)
+
+    def _look_in_boxes(self, frame: int, left: Image) -> None:
+        """At the middle of each box, where little of the background shows."""
         height, width = left.shape[:2]
+        inner, outer = (1 - _BOX_MIDDLE) / 2, (1 + _BOX_MIDDLE) / 2
         for item in self._objects:
             if item.boxes is None or not np.isfinite(item.boxes[frame]).all():
                 continue
             x0, y0, x1, y1 = item.boxes[frame]
-            columns = slice(max(0, int(0.7 * x0 + 0.3 * x1)), min(width, int(0.3 * x0 + 0.7 * x1) + 1))
-            rows = slice(max(0, int(0.7 * y0 + 0.3 * y1)), min(height, int(0.3 * y0 + 0.7 * y1) + 1))
-            self._votes[item.id].add(_some(left[rows, columns].reshape(-1, 3)))
+            columns = np.arange(max(0, int(outer * x0 + inner * x1)), min(width, int(inner * x0 + outer * x1) + 1))
+            rows = np.arange(max(0, int(outer * y0 + inner * y1)), min(height, int(inner * y0 + outer * y1) + 1))
+            across, down = np.meshgrid(columns, rows)
+            self._seen[item.id].add(frame, left, down.ravel(), across.ravel())
+
+
+class _Look:
+    """What the frames show of one object: a colour per frame, and where it is at first."""
+
+    def __init__(self) -> None:
+        self.place: tuple[float, float] | None = None
+        self.frame = 0
+        self._colours: list[FloatArray] = []
+        self._counts: list[int] = []
+
+    def add(self, frame: int, left: Image, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
+        """Its pixels in the next frame."""
+        if not len(rows):
+            return
+        if self.place is None:
+            height, width = left.shape[:2]
+            self.place = float((columns.mean() + 0.5) / width), float((rows.mean() + 0.5) / height)
+            self.frame = frame
+        pixels = left[rows, columns]
+        if not is_grey(pixels):
+            self._colours.append(lit_colour(pixels))
+            self._counts.append(len(pixels))
+
+    @property
+    def rgb(self) -> FloatArray:
+        """(N, 3) colours of the frames that show enough of it."""
+        least = _LEAST_PIXELS * max(self._counts, default=0)
+        kept = [colour for colour, count in zip(self._colours, self._counts, strict=True) if count >= least]
+        return np.array(kept, np.float64).reshape(-1, 3)
+
+
+def is_grey(pixels: NDArray[np.uint8]) -> bool:
+    """Whether RGB pixels (..., 3) are of a grey camera, which tells no colours."""
+    return not (pixels != pixels[..., :1]).any()
 
 
 def second_difference_noise(centers: FloatArray) -> float:
@@ -193,14 +243,3 @@ def moves(labelled: FloatArray, measured: FloatArray, noise_m: float) -> bool:
         return False
     reach = np.linalg.norm(centers - centers[0], axis=1).max()
     return bool(reach > max(_MOVING_M, 4 * noise))
-
-
-def _colour(masks: NDArray[np.uint8], images: NDArray[np.uint8], number: int) -> str | None:
-    votes = ColourVotes()
-    for mask, image in zip(masks, images, strict=True):
-        votes.add(_some(image[mask == number]))
-    return votes.winner
-
-
-def _some(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return pixels[:: max(1, len(pixels) // _COLOUR_PIXELS)]
