@@ -12,6 +12,7 @@ FloatImage = NDArray[np.float32]
 
 # Grey levels. Flow fits the noise of the image a little: what stands still gains up to half of this.
 MIN_GAIN = 1.0
+_ROOM = 10  # pixels around a component: its region may grow by the reach of the watershed
 Mask = NDArray[np.bool_]
 
 
@@ -58,36 +59,41 @@ def find_segments(
     pieces = moving.copy()
     pieces[cuts] = 0
     pieces = cv2.morphologyEx(pieces, cv2.MORPH_OPEN, _disk(1))
-    num, labels, stats, _ = cv2.connectedComponentsWithStats(pieces, connectivity=4)
-    markers = np.zeros(labels.shape, np.int32)
-    strength: dict[int, float] = {}
-    for label in range(1, num):
-        if stats[label, cv2.CC_STAT_AREA] < max(4, min_pixels // 3):
-            continue
-        inside = labels == label
-        evidence = smooth[inside]
-        if float(np.mean(evidence > seed_sigmas)) < 0.3:
-            continue
-        number = len(strength) + 2  # 1 is the background
-        markers[inside] = number
-        strength[number] = float(np.median(evidence))
-    if not strength:
-        return []
     # Flow is smeared over a thing's border, and gains nothing there.
     safe = cv2.blur(gain, (3, 3)) > 0.5 * MIN_GAIN
+    num, labels, stats, _ = cv2.connectedComponentsWithStats(pieces, connectivity=4)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    certain = np.bincount(labels.ravel(), weights=(smooth > seed_sigmas).ravel(), minlength=num) / areas
+    explained = np.bincount(labels.ravel(), weights=safe.ravel(), minlength=num) / areas
+    enough = (areas >= max(4, min_pixels // 3)) & (certain >= 0.3) & (explained >= 0.1)
+    enough[0] = False
+    if not enough.any():
+        return []
+    numbers = np.where(enough, np.cumsum(enough) + 1, 0)  # 1 is the background
+    markers = numbers[labels].astype(np.int32)
     still = np.isfinite(sigmas) & (smooth < 0.5 * grow_sigmas)
-    regions = _fit_edges(markers, safe, still, moving, image, disparity_px)
+    boxes = {int(numbers[label]): _window(stats[label], labels.shape) for label in np.flatnonzero(enough)}
+    regions = _fit_edges(markers, boxes, safe, still, moving, image, disparity_px)
     segments = []
-    for number, evidence in strength.items():
+    for number in boxes:
         mask = regions == number
-        # Flow is smeared over a thing's border; there a static world explains the image as well as any motion.
+        # Beside an edge of depth a static world explains the image as well as any motion.
         if int(mask.sum()) >= min_pixels and float(gain[mask].mean()) > MIN_GAIN:
-            segments.append(Segment(mask, evidence))
+            segments.append(Segment(mask, float(np.median(smooth[mask]))))
     return segments
+
+
+def _window(stats: NDArray[np.int32], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The block of the image around a component, with room for morphology."""
+    left, top = stats[cv2.CC_STAT_LEFT] - _ROOM, stats[cv2.CC_STAT_TOP] - _ROOM
+    right = left + stats[cv2.CC_STAT_WIDTH] + 2 * _ROOM
+    bottom = top + stats[cv2.CC_STAT_HEIGHT] + 2 * _ROOM
+    return slice(max(0, top), min(shape[0], bottom)), slice(max(0, left), min(shape[1], right))
 
 
 def _fit_edges(
     markers: NDArray[np.int32],
+    boxes: dict[int, tuple[slice, slice]],
     safe: Mask,
     still: Mask,
     moving: NDArray[np.uint8],
@@ -101,9 +107,8 @@ def _fit_edges(
     inside = (markers > 1).astype(np.uint8)
     # Gains are means over three pixels, and the flow of a pixel beside an edge is that of the thing.
     seeds = np.zeros(markers.shape, np.int32)
-    for number in np.unique(markers[markers > 1]):
-        mine = markers == number
-        seeds[_core(mine, safe)] = number
+    for number, box in boxes.items():
+        seeds[box][_core(markers[box] == number, safe[box])] = number
     reach = cv2.dilate(np.maximum(inside, moving), _disk(4))
     # A calm spot inside a thing is no background; one that lies beside it is.
     beside = cv2.dilate(cv2.morphologyEx(inside, cv2.MORPH_CLOSE, _disk(3)), _disk(2)) == 0
@@ -116,7 +121,7 @@ def _fit_edges(
     lines = grown == 0
     filled = cv2.dilate(np.where(grown > 1, grown, 0).astype(np.float32), _disk(1)).astype(np.int32)
     grown[lines] = filled[lines]
-    return _off_surface(grown, disparity_px)
+    return _off_surface(grown, boxes, disparity_px)
 
 
 def _core(region: Mask, safe: Mask) -> Mask:
@@ -130,18 +135,20 @@ def _core(region: Mask, safe: Mask) -> Mask:
     return thin if thin.any() else region
 
 
-def _off_surface(regions: NDArray[np.int32], disparity_px: FloatImage) -> NDArray[np.int32]:
+def _off_surface(
+    regions: NDArray[np.int32], boxes: dict[int, tuple[slice, slice]], disparity_px: FloatImage
+) -> NDArray[np.int32]:
     """Drop pixels whose disparity is not that of their region: a wall seen past an edge that has no colour."""
-    for number in np.unique(regions[regions > 1]):
-        inside = regions == number
-        values = disparity_px[inside]
+    for number, box in boxes.items():
+        inside, disparity = regions[box] == number, disparity_px[box]
+        values = disparity[inside]
         values = values[np.isfinite(values)]
         if len(values) < 4:
             continue
         low, middle, high = np.percentile(values, [10, 50, 90])
         slack = max(1.0, 0.1 * middle)
-        wrong = inside & ((disparity_px < low - slack) | (disparity_px > high + slack))
-        regions[wrong] = 1
+        wrong = inside & ((disparity < low - slack) | (disparity > high + slack))
+        regions[box][wrong] = 1
     return regions
 
 
