@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..stereo.alignment import measure_alignment
 from ..stereo.clip import StereoClip
 from ..synthetic.mp4 import write_mp4
 from .config import AnnotateConfig
+from .naming import EntityNamer, name_tracks
 from .objects import Objects, SourceObjects, objects_of
 from .quality import Reason, alignment_figures, alignment_reason, broken_limits, frame_figures
 from .store import AnnotationFolder, Outcome
@@ -55,15 +57,22 @@ def annotate_clip(clip: StereoClip, config: AnnotateConfig, out: Path) -> list[O
         outcome, record = _from_labels(clip, config)
         outcomes, records = [outcome], [record] if record else []
     else:
+        namer = _make_namer(config, folder)
         for shot in find_shots(clip, config.frames):
             name = clip.clip_id if shot.is_only else f"{clip.clip_id}_s{shot.number}"
-            outcome, record = _ShotAnnotation(clip, shot, name, config, folder).run()
+            outcome, record = _ShotAnnotation(clip, shot, name, config, folder, namer).run()
             outcomes.append(outcome)
             if record is not None:
                 records.append(record)
     for record in records:
         write_clip(folder.clips, record)
     return outcomes
+
+
+def _make_namer(config: AnnotateConfig, folder: AnnotationFolder) -> EntityNamer | None:
+    if not config.naming.is_on:
+        return None
+    return EntityNamer(replace(config.naming, cache_dir=config.naming.cache_dir or str(folder.names)))
 
 
 def _check_origins(clip: StereoClip, config: AnnotateConfig) -> None:
@@ -82,9 +91,15 @@ class _ShotAnnotation:
     """The way of one stretch through all steps."""
 
     def __init__(
-        self, clip: StereoClip, shot: Shot, name: str, config: AnnotateConfig, folder: AnnotationFolder
+        self,
+        clip: StereoClip,
+        shot: Shot,
+        name: str,
+        config: AnnotateConfig,
+        folder: AnnotationFolder,
+        namer: EntityNamer | None,
     ) -> None:
-        self.shot, self.name, self.config, self.folder = shot, name, config, folder
+        self.shot, self.name, self.config, self.folder, self.namer = shot, name, config, folder, namer
         self.view = Stretch(clip, shot.frames, name, with_poses=config.origin.poses != "estimate")
         self.camera = clip.camera
         self.figures: dict[str, Any] = {"num_frames": len(shot.frames), **frame_figures(shot.seen)}
@@ -102,10 +117,11 @@ class _ShotAnnotation:
         reasons = broken_limits(self.figures, self.config.quality)
         if reasons:
             return self._outcome(reasons), None
+        tracks = self._named(objects)
         video = self._video()
         if self.config.write_masks:
             self._write_masks(objects)
-        record = make_record(self.view, video, trajectory, objects.tracks, self._quality())
+        record = make_record(self.view, video, trajectory, tracks, self._quality())
         return self._outcome([]), record
 
     def _outcome(self, reasons: list[Reason]) -> Outcome:
@@ -123,7 +139,8 @@ class _ShotAnnotation:
 
     def _geometry(self) -> tuple[Trajectory, Objects]:
         odometry = self._odometry()
-        find = objects_of(self.view, self.config.origin.objects, self.config.objects, self.config.write_masks)
+        keep_masks = self.config.write_masks or self.namer is not None
+        find = objects_of(self.view, self.config.origin.objects, self.config.objects, keep_masks)
         valid: list[float] = []
         depths: list[float] = []
         self._depths: list[NDArray[np.float16]] = []
@@ -156,6 +173,21 @@ class _ShotAnnotation:
             "objects": objects.origin,
         }
         return trajectory, objects
+
+    def _named(self, objects: Objects) -> list[ObjectTrack]:
+        """The tracks with their final words. Only clips that are kept are asked about."""
+        self.figures["names"] = "words"
+        if self.namer is None or not objects.tracks:
+            return objects.tracks
+        if objects.masks is None:
+            self.figures |= {"names": "fallback", "names_problem": "the source has no masks to show objects by"}
+            return objects.tracks
+        tracks, named = name_tracks(objects.tracks, objects.masks, list(self.shot.left), self.namer)
+        # One word for the reply and for the same reply of an earlier, interrupted run: the record is the same.
+        self.figures["names"] = "fallback" if named.origin == "fallback" else "endpoint"
+        if named.problem:
+            self.figures["names_problem"] = named.problem
+        return tracks
 
     def _odometry(self) -> StereoOdometry | None:
         if self.view.cam_to_world is not None:

@@ -18,6 +18,7 @@ from ..estimation.disparity import DisparityConfig
 from ..estimation.objects import ObjectConfig
 from ..estimation.odometry import OdometryConfig
 from ..stereo.alignment import AlignmentLimits
+from .naming import NamingConfig
 from .quality import QualityLimits
 
 #: Raised when the same clip and settings start to give other numbers, so that no folder is finished with them.
@@ -96,7 +97,7 @@ class AnnotateConfig:
 
     Attributes:
         write_masks: also write masks and depth, `masks/<clip>.npz`, for pictures and checks; far larger than the rest.
-        origin, frames, alignment, disparity, odometry, objects, quality, run: see there.
+        origin, frames, alignment, disparity, odometry, objects, naming, quality, run: see there.
     """
 
     write_masks: bool = False
@@ -106,6 +107,7 @@ class AnnotateConfig:
     disparity: DisparityConfig = field(default_factory=DisparityConfig)
     odometry: OdometryConfig = field(default_factory=OdometryConfig)
     objects: ObjectConfig = field(default_factory=ObjectConfig)
+    naming: NamingConfig = field(default_factory=NamingConfig)
     quality: QualityLimits = field(default_factory=QualityLimits)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -116,7 +118,8 @@ class AnnotateConfig:
 
     def deciding(self) -> dict[str, Any]:
         """The settings that results depend on."""
-        return {name: value for name, value in self.to_dict().items() if name != "run"}
+        plain = {name: value for name, value in self.to_dict().items() if name != "run"}
+        return {**plain, "naming": self.naming.deciding()}
 
     @property
     def fingerprint(self) -> str:

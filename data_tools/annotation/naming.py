@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..atomic import atomic_path
 from ..errors import InputError
+from ..schema import ObjectTrack
 
 Image = NDArray[np.uint8]
 #: Category and description, ("car", "the red car with a roof rack").
@@ -306,6 +307,26 @@ class EntityNamer:
         # a cache that cannot be written costs the next run a request, not this clip its words
         with contextlib.suppress(OSError), atomic_path(file) as temporary:
             temporary.write_text(json.dumps(entries, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def name_tracks(
+    tracks: Sequence[ObjectTrack], masks: NDArray[np.uint8], frames: Sequence[Image], namer: EntityNamer
+) -> tuple[list[ObjectTrack], NamedEntities]:
+    """The tracks with the words of an endpoint in place of their own, and how it went.
+
+    Args:
+        tracks: whose ids are the values in `masks`.
+        masks: (T, h, w) uint8, 0 background.
+        frames: T images (H, W, 3) uint8 RGB.
+        namer: of this clip.
+    """
+    fallback = [(track.category, track.description) for track in tracks]
+    named = namer.name(frames, masks, fallback, [track.id for track in tracks])
+    renamed = [
+        replace(track, category=category, description=description)
+        for track, (category, description) in zip(tracks, named.words, strict=True)
+    ]
+    return renamed, named
 
 
 class _EndpointError(Exception):

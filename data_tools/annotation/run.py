@@ -19,6 +19,7 @@ from ..readers import find_reader, recognise
 from ..schema import write_clip_index
 from ..stereo.clip import ClipRef
 from .config import AnnotateConfig
+from .naming import EntityNamer
 from .store import AnnotationFolder, Status
 from .worker import DiskFullError, Setup, Worker
 
@@ -120,6 +121,8 @@ def annotate(
         InputError: the folder was made with other settings, another run is writing into it, or the disk is full.
     """
     config = config or AnnotateConfig()
+    if config.naming.is_on:
+        EntityNamer(config.naming)  # a key or package that is missing is told once, not by every clip
     folder = AnnotationFolder(Path(os.path.abspath(out)))
     report_progress = progress or (lambda done, total: None)
     started = time.monotonic()

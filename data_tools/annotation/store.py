@@ -106,6 +106,11 @@ class AnnotationFolder:
         """Folder of masks and depth, where asked for."""
         return self.root / "masks"
 
+    @property
+    def names(self) -> Path:
+        """Folder of an endpoint's replies, where asked for."""
+        return self.root / "names"
+
     def status_path(self, clip_id: str) -> Path:
         """`status/<clip>.json`."""
         return self.root / "status" / f"{clip_id}.json"
@@ -214,7 +219,7 @@ class AnnotationFolder:
     def clear_leftovers(self, process: int | None = None) -> None:
         """Delete temporary files of processes that were killed while writing: of all, or of one by its id."""
         pattern = ".*.tmp*" if process is None else f".*.{process}.tmp*"
-        for folder in (self.root, self.clips, self.videos, self.masks, self.root / "status"):
+        for folder in (self.root, self.clips, self.videos, self.masks, self.names, self.root / "status"):
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
 

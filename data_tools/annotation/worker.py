@@ -151,6 +151,7 @@ class Worker:
             self._clip_deadline = time.monotonic() + run.seconds_to_open
         elif kind == "opened":
             self._clip_deadline = time.monotonic() + run.seconds_to_open + run.seconds_per_frame * rest[0]
+            self._clip_deadline += self._setup.config.naming.longest_s
         else:
             self.ref, self._clip_deadline = None, None
             if kind == "disk full":

@@ -75,3 +75,8 @@ def test_the_fingerprint_is_of_what_decides():
     plain = AnnotateConfig().fingerprint
     assert load_config(None, {"run.seconds_per_frame": 9}).fingerprint == plain
     assert load_config(None, {"quality.max_frozen": 0.5}).fingerprint != plain
+    assert load_config(None, {"naming.timeout_s": 9}).fingerprint == plain
+    asked = {"naming": {"base_url": "http://one/v1", "model": "m"}}
+    assert load_config(None, asked).fingerprint != plain
+    elsewhere = {"naming": {"base_url": "http://two/v1", "model": "m", "cache_dir": "names"}}
+    assert load_config(None, elsewhere).fingerprint == load_config(None, asked).fingerprint

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 import threading
 import time
@@ -9,13 +10,22 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from mllm4d_verl.data_tools.annotation.clip import annotate_clip
+from mllm4d_verl.data_tools.annotation.config import load_config
 from mllm4d_verl.data_tools.annotation.naming import EntityNamer, NamingConfig
+from mllm4d_verl.data_tools.annotation.run import Source, annotate
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.data_tools.schema import read_clip
+from mllm4d_verl.data_tools.stereo.camera import StereoCamera
+from mllm4d_verl.data_tools.stereo.clip import SourceObject, StereoClip, StereoPair
+from mllm4d_verl.data_tools.synthetic import clip_scene, world_preset
+from mllm4d_verl.data_tools.synthetic.render import exact_clip, render_stereo
 
 pytest.importorskip("httpx")
 
@@ -426,6 +436,84 @@ class TestCache:
     def test_a_cache_that_cannot_be_written_costs_nothing(self, tmp_path):
         (tmp_path / "file").write_text("")
         assert ask(json.dumps(GOOD), cache_dir=str(tmp_path / "file" / "names"))[0].words == WORDS
+
+
+class InMemory(StereoClip):
+    """A rendered clip with the source's poses, depth and masks."""
+
+    def __init__(self):
+        config = world_preset("default").replace(camera_motions={"left": 1}, object_motions={"farther": 1}, detail=0.3)
+        scene = clip_scene(1, 0, 8, 0.75, config)
+        self.render = render_stereo(scene, config, 128, 96)
+        exact = exact_clip(scene, self.render, clip_id="x", video="x", fps=8.0, baseline_m=config.baseline_m)
+        self.clip_id, self.source, self.license, self.path = "clip", "test", "CC0-1.0", Path("clip")
+        self.fps, self.num_frames, self.notes = 8.0, 8, {}
+        self.camera = StereoCamera(128, 96, self.render.intrinsics, config.baseline_m)
+        self.cam_to_world = exact.cam_to_world
+        centers = np.full((8, 3), np.nan)
+        self.objects = [SourceObject(track.id, "object", centers, is_moving=True) for track in exact.objects]
+
+    def pairs(self, start=0, stop=None):
+        for frame in range(*slice(start, stop).indices(self.num_frames)):
+            yield StereoPair(frame, self.render.left[frame], self.render.right[frame])
+
+    def depth(self, frame):
+        return self.render.depth[frame].astype(np.float32)
+
+    def instance_mask(self, frame):
+        return self.render.mask[frame].astype(np.int32)
+
+
+class TestInTheAnnotation:
+    @pytest.fixture(scope="class")
+    def source(self):
+        return InMemory()
+
+    def annotated(self, source, out, url, **changes):
+        naming = {"base_url": url, "model": "m", "max_retries": 0} if url else {}
+        loose = {"quality.min_matches": 5, "quality.min_valid_depth": 0.05}
+        (outcome,) = annotate_clip(source, load_config(None, {"naming": naming, **loose, **changes}), out)
+        if not outcome.is_kept:
+            return None
+        return read_clip(out / "clip4d" / "clip.npz")
+
+    def test_words_of_the_endpoint_in_the_record(self, source, tmp_path):
+        def answer(handler):
+            ids = [int(n) for n in re.search(r"objects ([\d, ]+)\.", server.task(-1)).group(1).split(", ")]
+            entries = [{"id": n, "category": "toy", "description": f"the toy {chr(96 + n)}"} for n in ids]
+            body = json.dumps({"choices": [{"message": {"content": json.dumps(entries)}}]}).encode()
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(body)
+
+        with Server([answer]).running() as server:
+            record = self.annotated(source, tmp_path, server.url)
+            again = self.annotated(source, tmp_path, server.url)  # from the cache, which the record does not tell
+        assert [track.description for track in record.objects] == [f"the toy {chr(96 + t.id)}" for t in record.objects]
+        assert {track.category for track in record.objects} == {"toy"}
+        assert record.quality["names"] == again.quality["names"] == "endpoint"
+        assert len(list((tmp_path / "names").glob("*.json"))) == len(server.requests) == 1
+        assert not (tmp_path / "masks").exists()
+
+    def test_a_fault_costs_the_words_only(self, source, tmp_path):
+        with Server([(500, {}, "oops")]).running() as server:
+            record = self.annotated(source, tmp_path / "asked", server.url)
+        assert record.quality["names"] == "fallback"
+        assert record.quality["names_problem"] == "HTTP 500: oops"
+        plain = self.annotated(source, tmp_path / "plain", "")
+        assert plain.quality["names"] == "words"
+        assert [track.description for track in plain.objects] == [track.description for track in record.objects]
+
+    def test_clips_that_are_kept_out_are_not_asked_about(self, source, tmp_path):
+        with Server(["never"]).running() as server:
+            assert self.annotated(source, tmp_path, server.url, **{"quality.min_objects": 99}) is None
+        assert not server.requests
+
+    def test_a_missing_key_is_told_before_the_first_clip(self, tmp_path):
+        config = load_config(None, {"naming": {"base_url": "http://x/v1", "model": "m", "api_key_env": "NO_SUCH_KEY"}})
+        with pytest.raises(InputError, match="NO_SUCH_KEY"):
+            annotate(Source(tmp_path, "pair", "asked for", {}, []), tmp_path / "out", config)
+        assert not (tmp_path / "out").exists()
 
 
 class TestSettings:
