@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -264,7 +265,7 @@ class ObjectFinder:
             and center_noise(track) <= _NOISE_OF_SIZE * size
             and net_motion(track) > _MOTION_OF_DEPTH * depth_std
             and is_steady(track)
-            and (agrees_with_flow(track, gap) or is_smooth(track, gap, size))
+            and (agrees_with_flow(track, gap) or is_smooth(track, 2 * max(gap, stride), size))
             and not self._still_there(track, poses)
         )
 
@@ -439,7 +440,7 @@ def center_noise(track: Track) -> float:
     centers = np.stack([sighting.points.mean(axis=0) for sighting in track.sightings])
     steps = np.diff(frames)
     # Evenly spaced: beside others, frames that were looked at and not carried along.
-    middle = np.flatnonzero((steps[1:] == steps[:-1]) & (steps[1:] <= 2 * max(1, steps.min(initial=1))))
+    middle = np.flatnonzero((steps[1:] == steps[:-1]) & (steps[1:] <= 2 * shortest_step(track)))
     if not len(middle):
         return 0.0
     bend = centers[middle] - 2 * centers[middle + 1] + centers[middle + 2]
@@ -493,7 +494,13 @@ def is_smooth(track: Track, gap: int, size: float) -> bool:
     Args:
         size: radius of the thing and standard deviation of a depth, metres.
     """
-    return track.longest_run(gap) >= 10 and center_noise(track) < 0.08 * size
+    looks = max(4, 10 // shortest_step(track))
+    return track.longest_run(gap) >= looks and center_noise(track) < 0.08 * size
+
+
+def shortest_step(track: Track) -> int:
+    """Frames between neighbouring sightings where they are densest; 1 for a single one."""
+    return min((after - before for before, after in pairwise(track.frames)), default=1)
 
 
 def without_doubles(tracks: list[Track]) -> list[Track]:
