@@ -22,6 +22,7 @@ _NOISE_OF_SIZE = 0.25  # of the centre; a thing's centre is known better than it
 # Net motion over the standard deviation of one depth: far away, depths wander together by more than one of it.
 _MOTION_OF_DEPTH = 1.8
 _SLOW_PX = 3.0  # what moves more than this over the short gap is found by it
+_COMMON_ERROR = 0.5  # of the standard deviation of one depth; measured on the synthetic world
 MAX_OBJECTS = 255  # a mask is a byte a pixel
 
 FloatArray = NDArray[np.float64]
@@ -75,7 +76,7 @@ class FoundObject:
     Attributes:
         id: from 1 by first appearance; its value in `FoundObjects.masks`.
         points: per clip frame (N_i, 3) float32 world metres, at most 256; (0, 3) where unseen.
-        noise_m: standard deviation of its centre from frame to frame, metres.
+        noise_m: standard deviation of its centre, metres: from frame to frame, and what all its depths err alike.
         motion_m: largest net motion of its centre, metres.
     """
 
@@ -130,7 +131,9 @@ class ObjectFinder:
     def add(self, left: Image, disparity_px: FloatImage) -> None:
         """Take the next frame: left (H, W, 3) uint8 RGB and its disparities (H, W) float32, NaN where unknown."""
         size = (self.small_camera.width, self.small_camera.height)
-        self._images.append(left.copy() if self.scale == 1 else cv2.resize(left, size, interpolation=cv2.INTER_AREA))
+        # What is left over at the right and lower border goes, as it does from the disparities.
+        whole = left[: size[1] * self.scale, : size[0] * self.scale]
+        self._images.append(left.copy() if self.scale == 1 else cv2.resize(whole, size, interpolation=cv2.INTER_AREA))
         self._disparities.append(shrink_disparity(disparity_px, self.scale, size))
 
     def finish(self, trajectory: Trajectory) -> FoundObjects:
@@ -149,7 +152,10 @@ class ObjectFinder:
         for track in tracks[:MAX_OBJECTS]:
             noise, motion = center_noise(track), net_motion(track)
             if motion >= max(self.config.min_motion_m, self.config.motion_sigmas * noise):
-                kept.append((track, noise, motion))
+                # Depths of neighbouring pixels err alike, so a part of one depth's error is left in the mean of all,
+                # from frame to frame the same: second differences do not see it.
+                common = _COMMON_ERROR * float(np.median([one.depth_std_m for one in track.sightings]))
+                kept.append((track, float(np.hypot(noise, common)), motion))
         rejected = len(raw) - len(kept)
         masks = np.zeros((num_frames, self.small_camera.height, self.small_camera.width), np.uint8)
         objects = []
@@ -410,7 +416,15 @@ def surface_points(camera: StereoCamera, disparity_px: FloatImage, mask: NDArray
     deviation, but at least a tenth of the object's width.
     """
     rows, columns = np.nonzero(mask & np.isfinite(disparity_px))
-    depth = camera.depth(disparity_px[rows, columns]).astype(np.float64)
+    if not len(rows):
+        return np.zeros((0, 3))
+    # Half of all pixels around a pixel agree with it: the nearest of many noisy depths would be too near.
+    top, left = rows.min(), columns.min()
+    window = (slice(top, rows.max() + 1), slice(left, columns.max() + 1))
+    inside = mask[window] & np.isfinite(disparity_px[window])
+    filled = np.where(inside, disparity_px[window], np.median(disparity_px[rows, columns])).astype(np.float32)
+    smooth = cv2.medianBlur(filled, 5)
+    depth = camera.depth(smooth[rows - top, columns - left]).astype(np.float64)
     known = np.isfinite(depth)
     rows, columns, depth = rows[known], columns[known], depth[known]
     if not len(depth):

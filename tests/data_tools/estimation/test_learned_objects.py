@@ -1,4 +1,4 @@
-"""Learned masks: real Grounding DINO and SAM 2 of a few thousand random weights prove that the parts fit."""
+"""Learned masks: real Grounding DINO, SAM 2 and SAM 3 of a few thousand random weights prove that the parts fit."""
 
 import sys
 
@@ -106,6 +106,88 @@ def write_tracker(folder):
     transformers.Sam2VideoProcessor(images, transformers.Sam2VideoVideoProcessor(size=size)).save_pretrained(folder)
 
 
+def write_sam3(folder):
+    from transformers.models.sam3_tracker_video import configuration_sam3_tracker_video as parts
+
+    def vision():
+        backbone = {
+            "model_type": "sam3_vit_model",
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 56,
+            "patch_size": 14,
+            "window_size": 2,
+            "global_attn_indexes": [1],
+            "pretrain_image_size": 28,
+        }
+        sizes = [[16, 16], [8, 8], [4, 4]]
+        return {
+            "model_type": "sam3_vision_model",
+            "backbone_config": backbone,
+            "fpn_hidden_size": 128,
+            "backbone_feature_sizes": sizes,
+        }
+
+    small = {"hidden_size": 128, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    detector = {
+        "model_type": "sam3",
+        "vision_config": vision(),
+        "text_config": {
+            "model_type": "clip_text_model",
+            "vocab_size": 64,
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "projection_dim": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 32,
+        },
+        "geometry_encoder_config": small,
+        "detr_encoder_config": small,
+        "detr_decoder_config": {**small, "num_layers": 2, "num_queries": 5},
+        "mask_decoder_config": {"hidden_size": 128, "num_attention_heads": 2},
+    }
+    tracker = transformers.Sam3TrackerVideoConfig(
+        vision_config=vision(),
+        prompt_encoder_config=parts.Sam3TrackerVideoPromptEncoderConfig(hidden_size=128, image_size=56, patch_size=14),
+        mask_decoder_config=parts.Sam3TrackerVideoMaskDecoderConfig(
+            hidden_size=128, mlp_dim=32, num_attention_heads=2, iou_head_hidden_dim=16
+        ),
+        memory_attention_hidden_size=128,
+        memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=32,
+        memory_attention_rope_feat_sizes=[4, 4],
+        memory_encoder_hidden_size=128,
+        memory_encoder_output_channels=64,
+        mask_downsampler_embed_dim=128,
+        memory_fuser_embed_dim=128,
+        memory_fuser_intermediate_dim=64,
+        num_maskmem=3,
+    )
+    config = transformers.Sam3VideoConfig(
+        detector_config=detector,
+        tracker_config=tracker,
+        low_res_mask_size=16,
+        score_threshold_detection=0.01,  # random weights are sure of nothing
+        new_det_thresh=0.01,
+        hotstart_delay=0,
+        hotstart_unmatch_thresh=0,
+        hotstart_dup_thresh=0,
+    )
+    config.image_size = 56
+    torch.manual_seed(0)
+    transformers.Sam3VideoModel(config).save_pretrained(folder)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    tokenizer = transformers.CLIPTokenizer(vocab={word: place for place, word in enumerate(words)}, merges=[])
+    size = {"height": 56, "width": 56}
+    images = transformers.Sam3ImageProcessor(size=size, mask_size={"height": 16, "width": 16})
+    videos = transformers.Sam2VideoVideoProcessor(size=size)
+    transformers.Sam3VideoProcessor(images, videos, tokenizer).save_pretrained(folder)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
@@ -166,6 +248,21 @@ class TestRealModels:
         assert set(np.unique(result.masks)) <= {0, *result.names}
         again = segmenter.segment(list(video), NAMES)
         np.testing.assert_array_equal(again.masks, result.masks)
+
+    def test_sam3_needs_no_detector(self, tmp_path, video):
+        if not hasattr(transformers, "Sam3VideoModel"):
+            pytest.skip("this transformers has no SAM 3 video model")
+        try:
+            write_sam3(tmp_path)
+        except (TypeError, ValueError, AttributeError) as error:
+            pytest.skip(f"this transformers does not build the small model: {error}")
+        result = LearnedSegmenter("", str(tmp_path)).segment(video, ["red ball", "car"])
+        assert result.masks.shape == (FRAMES, HEIGHT, WIDTH)
+        assert result.masks.dtype == np.uint8
+        assert result.masks.any(axis=(1, 2)).all()
+        assert list(result.names) == list(range(1, len(result.names) + 1))
+        assert set(result.names.values()) == {"red ball", "car"}
+        assert set(np.unique(result.masks)) <= {0, *result.names}
 
     def test_nothing_found(self, models, video):
         strict = LearnedSegmenter(str(models / "dino"), str(models / "sam2"), min_score=1.0)

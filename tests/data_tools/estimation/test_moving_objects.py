@@ -202,11 +202,6 @@ class TestEdges:
         found = finder.finish(Trajectory(*(getattr(exact, name)[:1] for name in exact.__dataclass_fields__)))
         np.testing.assert_array_equal(found.images[0], clip.left[0])
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="an image whose size is no multiple of the scale is resized by another factor than the camera and the "
-        "disparity: up to most of an analysed pixel at the right and lower border",
-    )
     def test_an_image_of_any_size_is_shrunk_as_its_camera_says(self):
         width, height = 65, 50
         camera = StereoCamera(width, height, np.array([[60.0, 0, 32], [0, 60, 24.5], [0, 0, 1]]), 0.1)
