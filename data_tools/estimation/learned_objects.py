@@ -1,4 +1,4 @@
-"""Masks of named objects by networks of the user's choice: Grounding DINO finds them, SAM 2 follows them; SAM 3 does both."""
+"""Masks of named objects by networks: Grounding DINO finds them and SAM 2 follows them, or SAM 3 does both."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class LearnedSegmenter:
         detector: a Grounding DINO; not needed with SAM 3, which finds objects by name itself.
         tracker: a SAM 2 video model ("facebook/sam2.1-hiera-small", say) or a SAM 3 one.
         device: "cpu", "cuda", "cuda:1", ...
-        keyframe_every: frames between looks for new objects, counted from the first. This and the two below are not used
-            with SAM 3, whose thresholds are in its own config.
+        keyframe_every: frames between looks for new objects. This and the two below are not used with SAM 3, whose
+            thresholds are in its own config.
         min_score: of a detection, 0 to 1.
         max_overlap: intersection over union from which two detections, or a detection and an object that is followed
             already, are one.
