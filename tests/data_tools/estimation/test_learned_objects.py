@@ -188,6 +188,15 @@ def write_sam3(folder):
     transformers.Sam3VideoProcessor(images, videos, tokenizer).save_pretrained(folder)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads of models this small only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
