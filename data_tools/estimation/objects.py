@@ -18,7 +18,7 @@ from .scene_flow import Evidence, fill_from_behind, join_evidence, join_gains, m
 from .segmentation import Segment, find_segments
 from .tracking import Sighting, Track, colour_distance, colour_histogram, join_fragments, track_sightings
 
-_NOISE_OF_SIZE = 0.25  # of the centre; a thing's centre is known better than its size
+_NOISE_OF_SIZE = 0.15  # of the centre; a thing's centre is known better than its size
 # Net motion over the standard deviation of one depth: far away, depths wander together by more than one of it.
 _MOTION_OF_DEPTH = 1.8
 _SLOW_PX = 3.0  # what moves more than this over the short gap is found by it
@@ -143,7 +143,8 @@ class ObjectFinder:
             raise InputError(f"{num_frames} frames and {len(trajectory.cam_to_world)} poses", field="trajectory")
         sightings = self._sightings(trajectory.cam_to_world) if num_frames > 1 else [[] for _ in range(num_frames)]
         poses = trajectory.cam_to_world
-        raw = track_sightings(sightings, max_gap=num_frames)
+        # What is slow is looked for at every second look only.
+        raw = track_sightings(sightings, max_gap=num_frames, patience=max(3, 2 * self._stride()))
         real = join_fragments([track for track in raw if self._is_real(track, poses)])
         filled = [self._filled(track, poses) for track in real]
         moving = join_fragments([track for track in filled if not self._still_there(track, poses)])
@@ -509,7 +510,8 @@ def is_smooth(track: Track, gap: int, size: float) -> bool:
         size: radius of the thing and standard deviation of a depth, metres.
     """
     looks = max(4, 10 // shortest_step(track))
-    return track.longest_run(gap) >= looks and center_noise(track) < 0.08 * size
+    # Noise of exactly 0 is that of a track without three evenly spaced sightings.
+    return track.longest_run(gap) >= looks and 0 < center_noise(track) < 0.08 * size
 
 
 def shortest_step(track: Track) -> int:

@@ -103,16 +103,17 @@ def colour_distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> fl
     return float(np.sqrt(max(0.0, 1.0 - float(np.sqrt(left * right).sum()))))
 
 
-def track_sightings(frames: list[list[Sighting]], max_gap: int) -> list[Track]:
+def track_sightings(frames: list[list[Sighting]], max_gap: int, patience: int = 3) -> list[Track]:
     """Join the sightings of each frame (one list per clip frame, empty for frames not looked at) into tracks.
 
     Each frame is matched with the tracks of the last `max_gap` frames by place in the world at constant velocity,
     size and colours (Hungarian method); what nothing fits starts a track of its own. A track hidden for a while goes on
-    when something turns up where it should be by then, looking alike.
+    when something turns up where it should be by then, looking alike; one seen fewer than four times, which may have
+    been nothing, is waited for `patience` frames.
     """
     tracks: list[Track] = []
     for frame, found in enumerate(frames):
-        open_tracks = [track for track in tracks if 0 < frame - track.last.frame <= _patience(track, max_gap)]
+        open_tracks = [track for track in tracks if 0 < frame - track.last.frame <= _patience(track, max_gap, patience)]
         taken = set()
         if found and open_tracks:
             costs = np.array([[_cost(track, sighting) for sighting in found] for track in open_tracks])
@@ -121,12 +122,12 @@ def track_sightings(frames: list[list[Sighting]], max_gap: int) -> list[Track]:
                     open_tracks[row].sightings.append(found[column])
                     taken.add(int(column))
         tracks += [Track([sighting]) for number, sighting in enumerate(found) if number not in taken]
-    return _join_ends(tracks)
+    return _join_ends(tracks, patience)
 
 
-def _patience(track: Track, max_gap: int) -> int:
-    """Frames that a track is waited for: what was seen once or twice may have been nothing."""
-    return max_gap if len(track.sightings) >= 4 else min(3, max_gap)
+def _patience(track: Track, max_gap: int, patience: int) -> int:
+    """Frames that a track is waited for."""
+    return max_gap if len(track.sightings) >= 4 else min(patience, max_gap)
 
 
 def _cost(track: Track, sighting: Sighting) -> float:
@@ -229,7 +230,7 @@ def _union(left: Sighting, right: Sighting) -> Sighting:
     )
 
 
-def _join_ends(tracks: list[Track]) -> list[Track]:
+def _join_ends(tracks: list[Track], patience: int) -> list[Track]:
     """A track that begins where one that ended would be by then, looking alike, is its continuation.
 
     Seen from both ends: each side's velocity is used, since the one before an occlusion may be that of two frames.
@@ -244,7 +245,7 @@ def _join_ends(tracks: list[Track]) -> list[Track]:
                 if (
                     first == second
                     or min(len(early.sightings), len(late.sightings)) < 2
-                    or not 0 < gap <= min(_patience(early, gap), _patience(late, gap))
+                    or not 0 < gap <= min(_patience(early, gap, patience), _patience(late, gap, patience))
                 ):
                     continue
                 distance = _gap_distance(early, late, gap)
