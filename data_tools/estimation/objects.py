@@ -109,7 +109,7 @@ class FoundObjects:
 class ObjectFinder:
     """Takes frames one by one with `add`; `finish` finds the objects, given the poses.
 
-    Keeps every frame at the analysis size: 8 bytes a pixel.
+    Keeps every frame at the analysis size: 7 bytes a pixel.
     """
 
     camera: StereoCamera

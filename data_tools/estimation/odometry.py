@@ -30,7 +30,7 @@ class OdometryConfig:
     """How poses are estimated.
 
     Attributes:
-        num_corners: corners tracked at a time; the issue of speed against drift.
+        num_corners: corners tracked at a time; more drift less and take longer.
         min_corner_distance: between corners, as a share of the image width.
         window_px: side of the Lucas-Kanade window, pixels.
         pyramid_levels: of Lucas-Kanade; each doubles the motion that can be followed.

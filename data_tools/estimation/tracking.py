@@ -145,13 +145,13 @@ def _cost(track: Track, sighting: Sighting) -> float:
     if distance > gate or colours > (0.75 if gap <= 2 else 0.6):
         return _UNMATCHED
     small, large = sorted((len(last.points) + 1, len(sighting.points) + 1))
-    overlap = _shifted_overlap(last.mask, sighting.mask) if gap <= 2 else 0.0
+    overlap = _mask_iou(last.mask, sighting.mask) if gap <= 2 else 0.0
     cost = distance / gate + colours + 0.3 * (1 - small / large) + 0.5 * (1 - overlap)
     return min(cost, _UNMATCHED)
 
 
-def _shifted_overlap(left: Mask, right: Mask) -> float:
-    """Intersection over union of two masks (H, W) as they stand: neighbouring frames overlap."""
+def _mask_iou(left: Mask, right: Mask) -> float:
+    """Intersection over union of two masks (H, W) as they stand: of neighbouring frames, those of one thing overlap."""
     together = int(np.count_nonzero(left & right))
     return together / max(1, int(np.count_nonzero(left | right)))
 
@@ -186,13 +186,13 @@ def _are_fragments(left: Track, right: Track) -> bool:
     # Parts of one thing may look as different as its lit and its dark side, and slivers have the colours of both sides
     # of an edge; parts that touch and move as one need not look alike.
     distances = [colour_distance(one.colours, other.colours) for one, other in common]
-    alike = float(np.median(distances)) < 0.45 or _touch_and_go(left, right, common)
+    alike = float(np.median(distances)) < 0.45 or _touch_and_move_alike(left, right, common)
     slack = 2 * max(max(one.depth_std_m, other.depth_std_m) for one, other in common) + 0.3 * radius
     rigid = float(np.linalg.norm(offsets - np.median(offsets, axis=0), axis=1).max()) < slack
     return near and alike and rigid
 
 
-def _touch_and_go(left: Track, right: Track, common: list[tuple[Sighting, Sighting]]) -> bool:
+def _touch_and_move_alike(left: Track, right: Track, common: list[tuple[Sighting, Sighting]]) -> bool:
     """Whether two tracks lie side by side in the image and move with one velocity."""
     kernel = np.ones((5, 5), np.uint8)
     shares = []
