@@ -42,6 +42,8 @@ LETTERS = "ABCDEFGHIJ"
 
 MAX_POINTS_PER_OBJECT = 256  # per frame
 CLIP_INDEX_NAME = "clips.parquet"
+#: `quality` of a record says so where it was made without images (labels, tracks): `video` is where they are to be put.
+VIDEO_KEY, VIDEO_ABSENT = "video", "absent"
 
 
 # --------------------------------------------------------------------------------------------------------- Clip4D

@@ -16,7 +16,7 @@ from ..atomic import atomic_path
 from ..errors import InputError
 from ..estimation.disparity import Disparity, DisparityEstimator, SourceDisparity, make_disparity_estimator
 from ..estimation.odometry import StereoOdometry, Trajectory
-from ..schema import Clip4D, ObjectTrack, write_clip
+from ..schema import VIDEO_ABSENT, VIDEO_KEY, Clip4D, ObjectTrack, write_clip
 from ..stereo.alignment import measure_alignment
 from ..stereo.clip import StereoClip
 from ..synthetic.mp4 import write_mp4
@@ -249,6 +249,7 @@ def _from_labels(clip: StereoClip, config: AnnotateConfig) -> tuple[Outcome, Cli
         "poses": "source",
         "depth": "none",
         "objects": "source",
+        VIDEO_KEY: VIDEO_ABSENT,
     }
     reasons = [reason for reason in [short_reason(len(frames), config)] if reason]
     reasons += broken_limits(figures, config.quality)

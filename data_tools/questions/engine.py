@@ -16,7 +16,7 @@ import numpy as np
 from ..atomic import atomic_path
 from ..errors import InputError
 from ..sampling import sample_frame_indices
-from ..schema import SPLITS, Clip4D, QARow, find_clip_index, iter_clips, read_clip_index, write_qa
+from ..schema import SPLITS, VIDEO_ABSENT, VIDEO_KEY, Clip4D, QARow, find_clip_index, iter_clips, read_clip_index, write_qa
 from .applicability import CAMERA_TASKS, DISTANCE_TASKS, UNIT, solve
 from .config import QuestionConfig
 from .cues import find_cues
@@ -49,6 +49,7 @@ class QuestionReport:
         letters: split -> letter -> rows.
         skipped: task -> reason -> frame pairs (times objects) that were not asked about.
         cold_start: rows with a response.
+        absent_videos: clips made without images whose video is not there yet; their rows say where it has to be.
     """
 
     clips: dict[str, int] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class QuestionReport:
     letters: dict[str, dict[str, int]] = field(default_factory=dict)
     skipped: dict[str, dict[str, int]] = field(default_factory=dict)
     cold_start: int = 0
+    absent_videos: int = 0
 
 
 def build_questions(clips: Iterable[Clip4D], config: QuestionConfig) -> list[QARow]:
@@ -126,6 +128,7 @@ def write_questions(
         row.video = Path(os.path.relpath(root / row.video, out)).as_posix()
     cold_start = cold_start_rows([row for row in rows if row.split == "train"], config)
     report.cold_start = len(cold_start)
+    report.absent_videos = sum(not (root / row["video"]).is_file() for row in index)
     (out / REPORT_NAME).unlink(missing_ok=True)  # a killed run must not look finished
     for split in SPLITS:
         write_qa(out / f"{split}.parquet", [row for row in rows if row.split == split])
@@ -175,14 +178,18 @@ def data_root(clips_folder: str | os.PathLike[str]) -> Path:
     """The folder that `Clip4D.video` is relative to: the given one, or its parent when the index itself was given.
 
     Raises:
-        InputError: a clip's video is in neither.
+        InputError: a clip's video is in neither. A clip that was made without images need not have one.
     """
     index = find_clip_index(clips_folder)
     rows = read_clip_index(clips_folder)
     folder = Path(clips_folder)
     candidates = [folder] if index.parent != folder else [folder, folder.parent]
-    root = next((c for c in candidates if (c / rows[0]["video"]).is_file()), candidates[0])
-    for row in rows:
+    shown = [row for row in rows if json.loads(row["quality"]).get(VIDEO_KEY) != VIDEO_ABSENT]
+    if not shown:
+        home = index.parent.resolve()
+        return home.parent if home.name in ("clip4d", "truth") else home
+    root = next((c for c in candidates if (c / shown[0]["video"]).is_file()), candidates[0])
+    for row in shown:
         if not (root / row["video"]).is_file():
             raise InputError(
                 f"the video {root / row['video']} does not exist",

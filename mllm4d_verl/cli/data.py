@@ -152,6 +152,8 @@ def questions(
         f"{sum(report.rows.values())} questions about {sum(report.clips.values())} clips, "
         f"{report.cold_start} with a response, in {out}"
     )
+    if report.absent_videos:
+        typer.echo(f"{report.absent_videos} clips have no video yet: put it where their rows say before training")
     if json:
         emit_json({"out": str(out), "already_done": skipped, **asdict(report)})
 

@@ -232,3 +232,24 @@ class TestFiles:
         (root / "clip_00004" / "left.mp4").unlink()
         with pytest.raises(InputError, match=r"row clip_00004, field video: .*left\.mp4 does not exist"):
             write_questions(root, tmp_path / "qa", CONFIG)
+
+    def test_clips_made_without_images_need_no_video(self, root, tmp_path):
+        def forget(seed):
+            clip = make_clip(seed)
+            write_clip(root / "truth", replace(clip, quality={**clip.quality, "video": "absent"}))
+            (root / clip.video).unlink()
+
+        forget(4)
+        write_clip_index(root / "truth")
+        report = write_questions(root, tmp_path / "one", CONFIG)
+        assert report.absent_videos == 1
+        assert finished_report(root, tmp_path / "one", CONFIG) == report
+        for seed in {*range(12)} - {4}:
+            forget(seed)
+        write_clip_index(root / "truth")
+        for number, folder in enumerate((root, root / "truth")):
+            report = write_questions(folder, tmp_path / f"all{number}", CONFIG)
+            assert report.absent_videos == 12
+            rows = read_qa(tmp_path / f"all{number}" / "train.parquet")
+            places = {(tmp_path / f"all{number}" / row.video).resolve() for row in rows}
+            assert places <= {(root / make_clip(seed).video).resolve() for seed in range(12)}

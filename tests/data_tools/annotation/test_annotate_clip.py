@@ -146,6 +146,7 @@ def test_labels_alone(tmp_path):
     (outcome,) = annotate_clip(clip, settings(), tmp_path)
     record = read_clip(tmp_path / "clip4d" / "clip.npz")
     assert (outcome.figures["depth"], record.video) == ("none", "videos/clip.mp4")
+    assert record.quality["video"] == "absent"
     assert {track.category for track in record.objects} == {"ball"}
     clip.objects = None
     with pytest.raises(InputError, match="neither frames nor both poses and objects"):
