@@ -16,7 +16,17 @@ import numpy as np
 from ..atomic import atomic_path
 from ..errors import InputError
 from ..sampling import sample_frame_indices
-from ..schema import SPLITS, VIDEO_ABSENT, VIDEO_KEY, Clip4D, QARow, find_clip_index, iter_clips, read_clip_index, write_qa
+from ..schema import (
+    SPLITS,
+    VIDEO_ABSENT,
+    VIDEO_KEY,
+    Clip4D,
+    QARow,
+    find_clip_index,
+    iter_clips,
+    read_clip_index,
+    write_qa,
+)
 from .applicability import CAMERA_TASKS, DISTANCE_TASKS, UNIT, solve
 from .config import QuestionConfig
 from .cues import find_cues
