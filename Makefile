@@ -21,7 +21,7 @@ demo: $(STAMP)
 test: lint test-unit test-e2e
 
 test-unit: $(STAMP)
-	$(BIN)/python -m pytest -q -n auto -m "not e2e"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not e2e"
 
 test-e2e: $(STAMP)
 	$(BIN)/python -m pytest -q -m e2e --durations=0 --durations-min=1

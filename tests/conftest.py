@@ -1,11 +1,32 @@
 """Fixtures that several folders share: small videos and the processors of both model families."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
+
+
+@pytest.fixture
+def mllm4d(monkeypatch, capfd):
+    """`mllm4d(*arguments, cwd=None)`: the console entry point in this process, which has the imports already."""
+    from mllm4d_verl.cli.main import main
+
+    def run(*arguments, cwd=None):
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["mllm4d", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(sys.argv, end.value.code or 0, out, err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

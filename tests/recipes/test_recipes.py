@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -39,27 +40,49 @@ def test_composes_with_our_datasets_and_resolves(name, stage):
     assert "file" in config.trainer.logger
 
 
-def _composed_by_verl(module: str, config_name: str, environment: dict[str, str]) -> str:
-    """The job configuration of verl's entry point, in a process of its own, through the plugin's search path."""
-    command = [sys.executable, "-m", f"verl.trainer.{module}", "--config-name", config_name, "--cfg", "job"]
-    variables = {**os.environ, **environment}
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=240, check=False)
+ENTRY_POINTS = """
+import contextlib, importlib, io, json, sys
+from hydra.core.global_hydra import GlobalHydra
+composed = {}
+for module, name in json.loads(sys.argv[1]):
+    main = importlib.import_module("verl.trainer." + module).main
+    sys.argv = [module, "--config-name", name, "--cfg", "job"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        main()
+    composed[name] = printed.getvalue()
+    GlobalHydra.instance().clear()
+print(json.dumps(composed))
+"""
+
+
+@pytest.fixture(scope="module")
+def composed_by_verl() -> dict[str, str]:
+    """What verl's entry points print with `--cfg job`, through the plugin's search path, in a process of its own."""
+    asked = [("main_ppo", f"{name}/grpo") for name in RECIPES] + [("sft_trainer", "tiny_cpu/cold_start")]
+    done = subprocess.run(
+        [sys.executable, "-c", ENTRY_POINTS, json.dumps(asked)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "VERL_PLATFORM": "cpu"},
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_plain_verl_finds_the_recipe_and_composes_the_same(name):
+def test_plain_verl_finds_the_recipe_and_composes_the_same(name, composed_by_verl):
     from omegaconf import OmegaConf
 
-    theirs = OmegaConf.create(_composed_by_verl("main_ppo", f"{name}/grpo", find_recipe(name).environment()))
+    theirs = OmegaConf.create(composed_by_verl[f"{name}/grpo"])
     assert OmegaConf.to_container(theirs) == OmegaConf.to_container(find_recipe(name).compose("grpo"))
 
 
-def test_sft_trainer_finds_recipes_too():
+def test_sft_trainer_finds_recipes_too(composed_by_verl):
     from omegaconf import OmegaConf
 
-    theirs = OmegaConf.create(_composed_by_verl("sft_trainer", "tiny_cpu/cold_start", {"VERL_PLATFORM": "cpu"}))
+    theirs = OmegaConf.create(composed_by_verl["tiny_cpu/cold_start"])
     assert OmegaConf.to_container(theirs) == OmegaConf.to_container(find_recipe("tiny_cpu").compose("cold-start"))
 
 

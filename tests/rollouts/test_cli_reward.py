@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pandas as pd
@@ -20,12 +18,6 @@ from mllm4d_verl.rollouts.report import print_explanation, printable
 ANSWER = "<thinking>It goes right.</thinking><answer>B</answer>"
 
 
-def mllm4d(*arguments: Any, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    """The real command in a process of its own."""
-    command = [sys.executable, "-m", "mllm4d_verl.cli.main", "reward", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **kwargs)
-
-
 def invoke(*arguments: Any, stdin: str | None = None) -> str:
     """What the command prints, called in this process; raises what it raises."""
     result = CliRunner().invoke(app, list(map(str, arguments)), input=stdin, catch_exceptions=False)
@@ -38,9 +30,11 @@ def last_line(output: str) -> dict[str, Any]:
 
 
 class TestScore:
-    def test_means_json_and_file(self, dumps, tmp_path):
+    def test_means_json_and_file(self, dumps, tmp_path, mllm4d):
         out = tmp_path / "scores.parquet"
-        done = mllm4d("score", dumps, "--preset", "paper", "--component", "trajectory", "--out", out, "--json")
+        done = mllm4d(
+            "reward", "score", dumps, "--preset", "paper", "--component", "trajectory", "--out", out, "--json"
+        )
         assert done.returncode == 0, done.stderr
         assert "Preset paper: 72 responses in 18 groups" in done.stdout
         assert str(out) in done.stdout
@@ -67,8 +61,8 @@ class TestScore:
 
 
 class TestExplain:
-    def test_a_row_of_a_dump(self, dumps):
-        done = mllm4d("explain", dumps / "2.jsonl", "--row", "3", "--preset", "official", "--json")
+    def test_a_row_of_a_dump(self, dumps, mllm4d):
+        done = mllm4d("reward", "explain", dumps / "2.jsonl", "--row", "3", "--preset", "official", "--json")
         assert done.returncode == 0, done.stderr
         assert "\x1b" not in done.stdout  # no terminal: no colours, and every mark is listed
         assert "final object centre" in done.stdout
@@ -115,8 +109,8 @@ class TestExplain:
 
 
 class TestCompareAndReplay:
-    def test_compare(self, dumps):
-        done = mllm4d("compare", dumps, "--a", "official", "--b", "mllm4d_st", "--top", "2", "--json")
+    def test_compare(self, dumps, mllm4d):
+        done = mllm4d("reward", "compare", dumps, "--a", "official", "--b", "mllm4d_st", "--top", "2", "--json")
         assert done.returncode == 0, done.stderr
         assert "A: official" in done.stdout
         assert f"mllm4d reward explain {dumps}" in done.stdout
@@ -146,8 +140,8 @@ class TestCompareAndReplay:
         assert (report["a"]["weights"]["st_weight"], report["b"]["weights"]["st_weight"]) == (0.3, 0.0)
         assert report["b"]["weights"]["trajectory_weight"] == 0.1
 
-    def test_replay(self, dumps):
-        done = mllm4d("replay", dumps, "--preset", "official", "--json")
+    def test_replay(self, dumps, mllm4d):
+        done = mllm4d("reward", "replay", dumps, "--preset", "official", "--json")
         assert done.returncode == 0, done.stderr
         report = last_line(done.stdout)
         assert [step["step"] for step in report["steps"]] == [1, 2, 10]
@@ -199,9 +193,9 @@ class TestBadInput:
         with pytest.raises(InputError, match=message):
             invoke(*(places.get(argument, argument) for argument in arguments))
 
-    def test_is_a_message_and_exit_code_2(self, dumps):
+    def test_is_a_message_and_exit_code_2(self, dumps, mllm4d):
         (dumps / "2.jsonl").write_text("torn")
-        done = mllm4d("replay", dumps)
+        done = mllm4d("reward", "replay", dumps)
         assert done.returncode == 2
         assert "2.jsonl, row 0: not JSON" in done.stderr
         assert "Traceback" not in done.stderr

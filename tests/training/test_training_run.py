@@ -7,39 +7,29 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from stand_in_trainer import plan
 
 pytest.importorskip("verl")
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.training import run as run_module
-from mllm4d_verl.training.command import TrainingJob, VerlCommand
+from mllm4d_verl.training.command import TrainingJob
 from mllm4d_verl.training.merge import checkpoint_step, latest_checkpoint, merge_checkpoint
 from mllm4d_verl.training.metrics import last_step, launch_metrics_file, read_metrics, series
 from mllm4d_verl.training.recipe import find_recipe
-from mllm4d_verl.training.run import TrainingError, TrainingPlan, plan_training, run_training
-
-
-def plan(tmp_path: Path, program: str, total_steps: int = 2) -> TrainingPlan:
-    """A plan whose command is a Python program; METRICS and CHECKPOINTS are defined in it."""
-    job = TrainingJob("sft", find_recipe("tiny_cpu"), tmp_path)
-    metrics = tmp_path / "metrics" / "launch_000.jsonl"
-    head = f"METRICS = {str(metrics)!r}; CHECKPOINTS = {str(job.checkpoints)!r}\n"
-    command = VerlCommand([sys.executable, "-c", head + textwrap.dedent(program)])
-    return TrainingPlan(job, None, command, total_steps, tmp_path / "logs" / "launch_000.log", metrics)
-
+from mllm4d_verl.training.run import TrainingError, plan_training, run_training
 
 WRITE_STEPS = """
     import json, os, time
     with open(METRICS, "a") as metrics:
         for step in (1, 2):
             print(json.dumps({"step": step, "data": {"train/loss": 1 / step}}), file=metrics, flush=True)
-            time.sleep(1.2)
+            time.sleep(0.2)
     os.makedirs(CHECKPOINTS + "/global_step_2")
     open(CHECKPOINTS + "/latest_checkpointed_iteration.txt", "w").write("2")
 """
@@ -51,6 +41,13 @@ def no_merge(monkeypatch):
     monkeypatch.setattr(run_module, "_merge", lambda checkpoint, out, plan: out)
 
 
+@pytest.fixture
+def look_often(monkeypatch):
+    """Every twentieth of a second in place of every second."""
+    monkeypatch.setattr(run_module, "_POLL_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("look_often")
 class TestRunTraining:
     def test_reports_steps_and_result(self, tmp_path, no_merge):
         seen = []
@@ -76,46 +73,59 @@ class TestRunTraining:
     def test_a_hang_is_ended_and_said(self, tmp_path):
         started = time.monotonic()
         with pytest.raises(TrainingError, match="no sign of life"):
-            run_training(plan(tmp_path, "import time; time.sleep(600)"), stall_minutes=0.05)
+            run_training(plan(tmp_path, "import time; time.sleep(600)"), stall_minutes=0.02)
         assert time.monotonic() - started < 60
 
     def test_time_limit(self, tmp_path):
         program = "import time\nwhile True: print('busy', flush=True); time.sleep(0.2)"
         with pytest.raises(TrainingError, match="time limit"):
-            run_training(plan(tmp_path, program), limit_minutes=0.05)
+            run_training(plan(tmp_path, program), limit_minutes=0.02)
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
-    def test_interrupting_ends_every_process_and_says_how_to_go_on(self, tmp_path, number):
-        """`mllm4d train` with a child that has a detached grandchild, as Ray's and vLLM's servers are."""
-        pids = tmp_path / "pids"
+    def test_interrupting_ends_every_process_and_says_how_to_go_on(self, tmp_path):
+        """Ctrl-C and `kill`, with a child that has a detached grandchild, as Ray's and vLLM's servers are."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        # Both at once: what is waited for is the time that processes are given to end by themselves.
+        watchers = [self._start_watcher(tmp_path / number.name) for number in numbers]
+        for watcher, number in zip(watchers, numbers, strict=True):
+            self._wait_for(tmp_path / number.name / "pids", watcher)
+        time.sleep(0.5)  # the tree is looked at every tenth of a second
+        for watcher, number in zip(watchers, numbers, strict=True):
+            os.kill(watcher.pid, number)
+        for watcher, number in zip(watchers, numbers, strict=True):
+            _, error = watcher.communicate(timeout=60)
+            assert b"KeyboardInterrupt" in error, number.name
+            for pid in map(int, (tmp_path / number.name / "pids").read_text().split()):
+                assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, number.name
+
+    @staticmethod
+    def _start_watcher(folder: Path) -> subprocess.Popen:
+        """A process that runs a stand-in which writes its own and its grandchild's id to `folder`/pids."""
+        folder.mkdir()
+        pids = str(folder / "pids")
         grandchild = "import time; time.sleep(600)"
         program = (
             "import os, subprocess, sys, time\n"
             f"child = subprocess.Popen([sys.executable, '-c', {grandchild!r}], start_new_session=True)\n"
-            f"open({str(pids)!r} + '.part', 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
-            f"os.rename({str(pids)!r} + '.part', {str(pids)!r})\n"
+            f"open({pids!r} + '.part', 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
+            f"os.rename({pids!r} + '.part', {pids!r})\n"
             "time.sleep(600)\n"
         )
         script = (
             f"import signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
             # A shell's background jobs start with Ctrl-C ignored, and so do these tests when run as one.
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "from pathlib import Path\n"
-            "from test_training_run import plan, run_training\n"
-            f"run_training(plan(Path({str(tmp_path)!r}), {program!r}))\n"
+            "from stand_in_trainer import run_and_look_often\n"
+            f"run_and_look_often({str(folder)!r}, {program!r})\n"
         )
-        watcher = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+        return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+
+    @staticmethod
+    def _wait_for(file: Path, watcher: subprocess.Popen) -> None:
         deadline = time.monotonic() + 120
-        while not pids.exists():
+        while not file.exists():
             assert time.monotonic() < deadline
             assert watcher.poll() is None, watcher.stderr.read().decode()
             time.sleep(0.1)
-        time.sleep(7)  # the tree is looked at every five seconds
-        os.kill(watcher.pid, number)
-        _, error = watcher.communicate(timeout=60)
-        assert b"KeyboardInterrupt" in error
-        for pid in map(int, pids.read_text().split()):
-            assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 class TestPlan:
