@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from ..atomic import atomic_path
 from ..errors import InputError
 from ..estimation.disparity import Disparity, DisparityEstimator, SourceDisparity, make_disparity_estimator
+from ..estimation.disparity_offset import OFFSET_FRAMES, settle_offset
 from ..estimation.odometry import StereoOdometry, Trajectory
 from ..schema import VIDEO_ABSENT, VIDEO_KEY, Clip4D, ObjectTrack, write_clip
 from ..stereo.alignment import measure_alignment
@@ -22,6 +25,7 @@ from ..stereo.clip import StereoClip
 from ..synthetic.mp4 import write_mp4
 from .config import AnnotateConfig
 from .naming import EntityNamer, name_tracks
+from .naming_pictures import BoxRegions, MaskRegions, Regions
 from .objects import Objects, SourceObjects, objects_of
 from .quality import Reason, alignment_figures, alignment_reason, broken_limits, frame_figures
 from .store import AnnotationFolder, Outcome
@@ -36,11 +40,17 @@ _STILL_M = 0.05
 _STILL_DEG = 1.0
 
 
-def annotate_clip(clip: StereoClip, config: AnnotateConfig, out: Path) -> list[Outcome]:
+def annotate_clip(clip: StereoClip, config: AnnotateConfig, out: Path, names_given_up: str = "") -> list[Outcome]:
     """Annotate every stretch of a clip and write what is kept into the folder `out`.
 
     Frames are decoded once; those of one stretch are held at a time. Records are written last, so that a clip that
     fails half-way leaves none. The same clip and settings give the same bytes.
+
+    Args:
+        clip: the source.
+        config: settings.
+        out: folder.
+        names_given_up: why the endpoint that names objects is not asked, see `naming.Breaker`; empty asks it.
 
     Returns:
         One outcome per stretch, in order.
@@ -57,7 +67,7 @@ def annotate_clip(clip: StereoClip, config: AnnotateConfig, out: Path) -> list[O
         outcome, record = _from_labels(clip, config)
         outcomes, records = [outcome], [record] if record else []
     else:
-        namer = _make_namer(config, folder)
+        namer = _make_namer(config, folder, names_given_up)
         for shot in find_shots(clip, config.frames):
             name = clip.clip_id if shot.is_only else f"{clip.clip_id}_s{shot.number}"
             outcome, record = _ShotAnnotation(clip, shot, name, config, folder, namer).run()
@@ -69,10 +79,11 @@ def annotate_clip(clip: StereoClip, config: AnnotateConfig, out: Path) -> list[O
     return outcomes
 
 
-def _make_namer(config: AnnotateConfig, folder: AnnotationFolder) -> EntityNamer | None:
+def _make_namer(config: AnnotateConfig, folder: AnnotationFolder, given_up: str) -> EntityNamer | None:
     if not config.naming.is_on:
         return None
-    return EntityNamer(replace(config.naming, cache_dir=config.naming.cache_dir or str(folder.names)))
+    settings = replace(config.naming, cache_dir=config.naming.cache_dir or str(folder.names))
+    return EntityNamer(settings, given_up=given_up)
 
 
 def _check_origins(clip: StereoClip, config: AnnotateConfig) -> None:
@@ -138,17 +149,19 @@ class _ShotAnnotation:
         return alignment_reason(alignment, self.config.alignment)
 
     def _geometry(self) -> tuple[Trajectory, Objects]:
-        odometry = self._odometry()
+        disparities = self._disparities()
+        odometry, head = self._start(disparities)
         keep_masks = self.config.write_masks or self.namer is not None
         find = objects_of(self.view, self.config.origin.objects, self.config.objects, keep_masks)
         valid: list[float] = []
         depths: list[float] = []
         self._depths: list[NDArray[np.float16]] = []
         stds: list[float] = []
-        for frame, disparity in enumerate(self._disparities()):
+        followed = len(head)
+        for frame, disparity in enumerate(chain(_drained(head), disparities)):
             left = self.shot.left[frame]
             pixels = disparity.pixels
-            if odometry is not None:
+            if odometry is not None and frame >= followed:
                 odometry.add(left, pixels)
             find.add(frame, left, disparity)
             thin = pixels[::4, ::4]
@@ -179,20 +192,39 @@ class _ShotAnnotation:
         self.figures["names"] = "words"
         if self.namer is None or not objects.tracks:
             return objects.tracks
-        if objects.masks is None:
-            self.figures |= {"names": "fallback", "names_problem": "the source has no masks to show objects by"}
+        regions = _regions(objects, (self.camera.width, self.camera.height))
+        if regions is None:
+            problem = "the source has neither masks nor boxes to show objects by"
+            self.figures |= {"names": "fallback", "names_problem": problem}
             return objects.tracks
-        tracks, named = name_tracks(objects.tracks, objects.masks, list(self.shot.left), self.namer)
+        tracks, named = name_tracks(objects.tracks, regions, list(self.shot.left), self.namer)
         # One word for the reply and for the same reply of an earlier, interrupted run: the record is the same.
         self.figures["names"] = "fallback" if named.origin == "fallback" else "endpoint"
         if named.problem:
             self.figures["names_problem"] = named.problem
+        if named.is_unanswered:
+            self.figures["names_unanswered"] = True
         return tracks
 
-    def _odometry(self) -> StereoOdometry | None:
+    def _start(self, disparities: Iterator[Disparity]) -> tuple[StereoOdometry | None, deque[Disparity]]:
+        """The odometry, None where the source has poses, and the frames that it has seen.
+
+        These tell whether the calibration fits. Where it does not, everything goes on with a camera that does.
+        """
         if self.view.cam_to_world is not None:
-            return None
-        return StereoOdometry(self.camera, self.config.odometry)
+            return None, deque()
+        odometry = StereoOdometry(self.camera, self.config.odometry)
+        head: deque[Disparity] = deque()
+        for frame, disparity in enumerate(islice(disparities, OFFSET_FRAMES)):
+            odometry.add(self.shot.left[frame], disparity.pixels)
+            head.append(disparity._replace(confidence=None))  # nobody asks for it, and it takes as much room again
+        # The source's own depth is taken at its word.
+        if self.figures["depth"] == "estimate" and self.config.odometry.fit_offset:
+            frames = [(left, item.pixels) for left, item in zip(self.shot.left, head, strict=False)]
+            odometry, found = settle_offset(odometry, frames)
+            self.camera = self.view.camera = odometry.camera
+            self.figures |= {"disparity_offset_px": found.applied_px, "disparity_offset_std_px": found.std_px}
+        return odometry, head
 
     def _disparities(self) -> Iterator[Disparity]:
         """One per frame; the right image of a frame is let go once it has served."""
@@ -232,6 +264,18 @@ class _ShotAnnotation:
         masks = np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in small])
         with atomic_path(self.folder.masks / f"{self.name}.npz") as temporary:
             np.savez_compressed(temporary, masks=masks, depth=np.stack(self._depths))
+
+
+def _regions(objects: Objects, size: tuple[int, int]) -> Regions | None:
+    if objects.masks is not None:
+        return MaskRegions(objects.masks)
+    return BoxRegions(objects.boxes, size) if objects.boxes else None
+
+
+def _drained(items: deque[Disparity]) -> Iterator[Disparity]:
+    """The items, each let go when it is handed out."""
+    while items:
+        yield items.popleft()
 
 
 def _from_labels(clip: StereoClip, config: AnnotateConfig) -> tuple[Outcome, Clip4D | None]:

@@ -9,6 +9,7 @@ refined landmarks.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,10 +20,14 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..geometry import invert_pose, transform_points, world_to_camera_points
 from ..stereo.camera import StereoCamera
-from .bundle import Observations, refine_window
+from .bundle import Observations, Refined, refine_window
 
 FloatArray = NDArray[np.float64]
 Image = NDArray[np.uint8]
+
+
+#: Beyond it the smallest image of the pyramid has no pixels left.
+_MOST_LEVELS = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class OdometryConfig:
         keyframe_gap: and at least every so many frames.
         window: keyframes refined together; 0 turns refinement off.
         disparity_std_px: of a stereo match; see `Disparity.std_px`.
+        fit_offset: look for a disparity that the calibration is wrong by, and apply what is beyond doubt; see
+            `disparity_offset`.
     """
 
     num_corners: int = 500
@@ -56,14 +63,28 @@ class OdometryConfig:
     keyframe_gap: int = 4
     window: int = 10
     disparity_std_px: float = 0.3
+    fit_offset: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("num_corners", "window_px", "min_inliers", "keyframe_gap"):
-            if getattr(self, name) < 1:
-                raise InputError(f"must be at least 1, got {getattr(self, name)}", field=f"odometry.{name}")
+        # A pose takes six points, Lucas-Kanade a window of three pixels.
+        least = {"num_corners": 6, "window_px": 3, "min_inliers": 6, "keyframe_gap": 1, "pyramid_levels": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise InputError(f"must be at least {value}, got {getattr(self, name)}", field=f"odometry.{name}")
         for name in ("back_tolerance_px", "ransac_px", "max_depth", "disparity_std_px"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"must be above 0, got {getattr(self, name)}", field=f"odometry.{name}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"must be above 0 and finite, got {getattr(self, name)}", field=f"odometry.{name}")
+        if not 0 <= self.min_corner_distance < 1:
+            raise InputError(
+                f"must be a share of the width, 0 to below 1, got {self.min_corner_distance}",
+                field="odometry.min_corner_distance",
+            )
+        if not 0 <= self.keyframe_overlap <= 1:
+            raise InputError(f"must be a share, 0 to 1, got {self.keyframe_overlap}", field="odometry.keyframe_overlap")
+        if self.pyramid_levels > _MOST_LEVELS:
+            raise InputError(
+                f"must be at most {_MOST_LEVELS}, got {self.pyramid_levels}", field="odometry.pyramid_levels"
+            )
         if self.window < 0 or self.window == 1:
             raise InputError(f"must be 0 (off) or at least 2, got {self.window}", field="odometry.window")
 
@@ -77,8 +98,9 @@ class Trajectory:
         reprojection_px: (T,) median reprojection error of the inliers, pixels; 0 at frame 0, NaN where lost.
         num_inliers: (T,) static points that the pose rests on.
         num_matches: (T,) points tracked into the frame.
-        center_std_m: (T,) standard deviation of the camera centre, metres, from poses solved on two halves of the
-            inliers. Noise only: an error of the calibration moves both halves alike.
+        center_std_m: (T,) standard deviation of the camera centre against frame 0, metres, growing along the path:
+            from refinements without one part of the image after the other (see `bundle`), or, without refinement,
+            from poses solved on two halves of the inliers. A wrong baseline moves all parts alike and is not in it.
         lost: (T,) bool, poses that were predicted for want of inliers.
     """
 
@@ -97,6 +119,8 @@ class Trajectory:
 
 _SECOND_LOOKS = 2
 _CELLS_ACROSS = 8
+#: Parts of the image whose landmarks may err together, across and down.
+_PARTS = (4, 3)
 
 
 class _Frame(NamedTuple):
@@ -126,6 +150,7 @@ class StereoOdometry:
         self._lost: list[bool] = []
         self._landmarks = np.zeros((0, 3))  # world metres, by id
         self._keyframes: list[int] = []
+        self._std_m: dict[int, float] = {0: 0.0}  # of the centre, by frame, as the refinement says
         width = self.camera.width
         self._corner_distance_px = max(3.0, self.config.min_corner_distance * width)
 
@@ -168,7 +193,11 @@ class StereoOdometry:
             if t == 0:
                 continue
             errors[t] = self._reprojection_px(frame, poses[t]) if not self._lost[t] else np.nan
-            noise[t] = self._center_std(frame, poses[t])
+            if not self._is_known(self._std_m):
+                noise[t] = self._center_std(frame, poses[t])
+        if self._is_known(self._std_m):
+            noise = np.interp(np.arange(num_frames), list(self._std_m), list(self._std_m.values()))
+            noise[np.array(self._lost, np.bool_)] = np.nan
         return Trajectory(
             cam_to_world=poses,
             reprojection_px=errors,
@@ -177,6 +206,19 @@ class StereoOdometry:
             center_std_m=noise,
             lost=np.array(self._lost, np.bool_),
         )
+
+    @property
+    def num_inliers(self) -> int:
+        """Points that agree with the poses so far, over all frames."""
+        return sum(int(frame.is_inlier.sum()) for frame in self._frames)
+
+    def fitted_offset(self) -> tuple[float, float]:
+        """The camera's `disparity_offset_px` that fits the frames so far best, and its standard deviation; changes
+        nothing. NaN where too little was seen."""
+        solved = self._solve_window(self._keyframes, 1, fit_offset=True) if len(self._keyframes) > 1 else None
+        if solved is None:
+            return math.nan, math.nan
+        return solved[1].disparity_offset_px, solved[1].offset_std_px
 
     # ------------------------------------------------------------------------------------------------- tracking
 
@@ -406,12 +448,27 @@ class StereoOdometry:
             self._frames[t] = frame._replace(is_inlier=is_inlier)
 
     def _refine_keyframes(self, window: list[int], num_fixed: int) -> None:
+        solved = self._solve_window(window, num_fixed, fit_offset=False)
+        if solved is None:
+            return
+        ids, refined = solved
+        before = self._std_m.get(window[num_fixed - 1], math.nan)
+        for view, (t, pose) in enumerate(zip(window, refined.cam_to_world, strict=True)):
+            self._poses[t] = pose
+            if view >= num_fixed:
+                self._std_m[t] = math.hypot(before, refined.center_std_m[view])
+        self._landmarks[ids] = refined.landmarks
+
+    def _solve_window(
+        self, window: list[int], num_fixed: int, fit_offset: bool
+    ) -> tuple[NDArray[np.int64], Refined] | None:
+        """The landmarks that at least two frames of the window see, refined; None where they are too few."""
         frames = [self._frames[t] for t in window]
         seen = np.concatenate([frame.ids[frame.is_inlier] for frame in frames])
         ids, counts = np.unique(seen, return_counts=True)
         ids = ids[counts >= 2]
         if len(ids) < self.config.min_inliers:
-            return
+            return None
         views, points, pixels, disparities = [], [], [], []
         for view, frame in enumerate(frames):
             place = np.searchsorted(ids, frame.ids).clip(max=len(ids) - 1)
@@ -426,13 +483,32 @@ class StereoOdometry:
             np.concatenate(pixels).astype(np.float64),
             np.concatenate(disparities).astype(np.float64),
         )
-        poses = np.stack([self._poses[t] for t in window])
-        poses, landmarks = refine_window(
-            self.camera, poses, self._landmarks[ids], observations, num_fixed, self.config.disparity_std_px
+        refined = refine_window(
+            self.camera,
+            np.stack([self._poses[t] for t in window]),
+            self._landmarks[ids],
+            observations,
+            num_fixed,
+            self.config.disparity_std_px,
+            groups=self._parts(observations, len(ids)),
+            fit_offset=fit_offset,
         )
-        for t, pose in zip(window, poses, strict=True):
-            self._poses[t] = pose
-        self._landmarks[ids] = landmarks
+        return ids, refined
+
+    def _parts(self, observations: Observations, num_points: int) -> NDArray[np.int64]:
+        """(N,) the part of the image that each landmark was first seen in."""
+        first = np.zeros((num_points, 2))
+        first[observations.point[::-1]] = observations.pixels[::-1]  # views are in order: the first comes last
+        across, down = (
+            (first[:, axis] * count // size).clip(0, count - 1).astype(np.int64)
+            for axis, (count, size) in enumerate(zip(_PARTS, (self.camera.width, self.camera.height), strict=True))
+        )
+        parts: NDArray[np.int64] = across + _PARTS[0] * down
+        return parts
+
+    @staticmethod
+    def _is_known(std_m: dict[int, float]) -> bool:
+        return len(std_m) > 1 and all(math.isfinite(value) for value in std_m.values())
 
     def _resolve(self, frame: _Frame, pose: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
         kept = np.ones(len(frame.ids), np.bool_)

@@ -1,12 +1,12 @@
 """Bundle adjustment on synthetic stereo problems whose answer is known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from mllm4d_verl.data_tools.estimation.bundle import Observations, _Window, refine_window
+from mllm4d_verl.data_tools.estimation.bundle import Observations, Refined, _huber, _State, _Window, refine_window
 from mllm4d_verl.data_tools.geometry import project_points, world_to_camera_points
 from mllm4d_verl.data_tools.stereo.camera import StereoCamera
 
@@ -27,11 +27,19 @@ class Problem:
     start_points: np.ndarray
 
     def solve(self, num_fixed: int = 1, most_steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
-        return refine_window(CAMERA, self.start_poses, self.start_points, self.seen, num_fixed, STD_PX, most_steps)
+        return refine_window(CAMERA, self.start_poses, self.start_points, self.seen, num_fixed, STD_PX, most_steps)[:2]
+
+    def solve_all(self, camera: StereoCamera = CAMERA, fit_offset: bool = True) -> Refined:
+        """With standard deviations from landmarks in six groups."""
+        groups = np.arange(len(self.points)) % 6
+        start = self.start_poses, self.start_points, self.seen
+        return refine_window(camera, *start, 1, STD_PX, 50, groups=groups, fit_offset=fit_offset)
 
 
-def make_problem(num_views: int = 5, num_points: int = 80, noise_px: float = 0.0, num_fixed: int = 1) -> Problem:
-    rng = np.random.default_rng(4)
+def make_problem(
+    num_views: int = 5, num_points: int = 80, noise_px: float = 0.0, num_fixed: int = 1, seed: int = 4
+) -> Problem:
+    rng = np.random.default_rng(seed)
     poses = np.tile(np.eye(4), (num_views, 1, 1))
     for number in range(num_views):
         poses[number, :3, :3] = Rotation.from_rotvec(0.04 * number * np.array([0.3, 1.0, -0.2])).as_matrix()
@@ -65,7 +73,7 @@ class TestRefineWindow:
 
     def test_the_usual_number_of_steps_comes_near_it(self):
         problem = make_problem()
-        poses, _ = refine_window(CAMERA, problem.start_poses, problem.start_points, problem.seen, 1, STD_PX)
+        poses = refine_window(CAMERA, problem.start_poses, problem.start_points, problem.seen, 1, STD_PX).cam_to_world
         assert center_errors(poses, problem.poses).max() < 1e-3
 
     def test_noise_leaves_a_fraction_of_the_error(self):
@@ -125,28 +133,110 @@ class TestRefineWindow:
         np.testing.assert_allclose(rotation @ rotation.transpose(0, 2, 1), np.tile(np.eye(3), (5, 1, 1)), atol=1e-9)
 
 
-class TestJacobian:
+class TestOffset:
+    def test_a_wrong_offset_is_found_with_the_poses(self):
+        problem = make_problem()
+        wrong = replace(CAMERA, disparity_offset_px=CAMERA.disparity_offset_px + 0.8)
+        refined = problem.solve_all(wrong)
+        assert refined.disparity_offset_px == pytest.approx(CAMERA.disparity_offset_px, abs=1e-4)
+        np.testing.assert_allclose(refined.cam_to_world, problem.poses, atol=1e-4)
+
+    def test_its_standard_deviation_covers_its_error(self):
+        errors = []
+        for seed in range(8):
+            refined = make_problem(noise_px=0.2, seed=seed).solve_all()
+            errors.append((refined.disparity_offset_px - CAMERA.disparity_offset_px) / refined.offset_std_px)
+        assert 0.4 < np.sqrt(np.mean(np.square(errors))) < 2
+
+    def test_where_it_is_not_asked_for_it_stays(self):
+        refined = make_problem(noise_px=0.2).solve_all(fit_offset=False)
+        assert refined.disparity_offset_px == CAMERA.disparity_offset_px
+        assert np.isnan(refined.offset_std_px)
+
+
+class TestStandardDeviations:
+    def test_centres_err_as_much_as_is_said(self):
+        errors, stds = [], []
+        for seed in range(8):
+            problem = make_problem(noise_px=0.2, seed=seed)
+            refined = problem.solve_all(fit_offset=False)
+            errors.append(center_errors(refined.cam_to_world, problem.poses))
+            stds.append(refined.center_std_m)
+        assert not np.array(stds)[:, 0].any()
+        ratio = np.sqrt(np.mean(np.square(errors), axis=0))[1:] / np.sqrt(np.mean(np.square(stds), axis=0))[1:]
+        assert ((ratio > 0.5) & (ratio < 2)).all()
+
+    def test_errors_that_neighbours_share_are_seen(self):
+        problem = make_problem(noise_px=0.02)
+        groups = (problem.points[:, 0] // 0.5).astype(np.int64)
+        together = np.random.default_rng(3).normal(0, 0.5, groups.max() - groups.min() + 1)
+        problem.seen.disparity_px[:] += together[groups[problem.seen.point] - groups.min()]
+        stds = [
+            refine_window(
+                CAMERA, problem.start_poses, problem.start_points, problem.seen, 1, STD_PX, groups=chosen
+            ).center_std_m[-1]
+            for chosen in (groups, np.arange(len(groups)))
+        ]
+        assert stds[0] > 1.5 * stds[1]
+
+    def test_none_without_groups(self):
+        problem = make_problem(noise_px=0.2)
+        start = problem.start_poses, problem.start_points, problem.seen
+        for groups in (None, np.arange(len(problem.points)) % 2):
+            refined = refine_window(CAMERA, *start, 1, STD_PX, groups=groups)
+            assert np.isnan(refined.center_std_m[1:]).all()
+
+
+class TestDerivatives:
     @pytest.mark.parametrize("num_fixed", [1, 2])
-    def test_equals_finite_differences(self, num_fixed):
+    def test_gradient_equals_finite_differences(self, num_fixed):
         problem = make_problem(num_views=4, num_points=6, noise_px=0.5)
         problem.seen.disparity_px[::4] = np.nan
-        window = _Window(CAMERA, problem.start_poses, problem.seen, 6, num_fixed, STD_PX)
-        # Rotations are moves from the start, whose derivative is taken where they are none.
-        parameters = np.concatenate([np.zeros(6 * (4 - num_fixed)), problem.start_points.ravel()])
-        analytic = window.jacobian(parameters).toarray()
-        step = 1e-6
-        numeric = np.empty_like(analytic)
-        for column in range(len(parameters)):
-            move = np.zeros_like(parameters)
-            move[column] = step
-            numeric[:, column] = (window.residuals(parameters + move) - window.residuals(parameters - move)) / (
-                2 * step
+        window = _Window(CAMERA, problem.seen, 4, num_fixed, STD_PX, fit_offset=True)
+        state = _State(problem.start_poses, problem.start_points, 2.5)
+        normal = window.normal(state, np.ones((24, 3)))
+        assert normal.camera_gradient.shape == (6 * (4 - num_fixed) + 1,)
+
+        def cost(step: np.ndarray) -> float:
+            moved = window.moved(state, step[: window.size], step[window.size :].reshape(-1, 3))
+            return 0.5 * float((window.residuals(moved) ** 2).sum())
+
+        numeric = np.empty(window.size + 18)
+        for place in range(len(numeric)):
+            move = np.zeros(len(numeric))
+            move[place] = 1e-6
+            numeric[place] = (cost(move) - cost(-move)) / 2e-6
+        analytic = np.concatenate([normal.camera_gradient, normal.point_gradient.ravel()])
+        np.testing.assert_allclose(analytic, numeric, rtol=1e-4, atol=1e-5 * np.abs(numeric).max())
+
+    def test_normal_matrix_is_that_of_the_dense_jacobian(self):
+        problem = make_problem(num_views=3, num_points=5, noise_px=0.5)
+        problem.seen.disparity_px[::4] = np.nan
+        window = _Window(CAMERA, problem.seen, 3, 1, STD_PX, fit_offset=True)
+        state = _State(problem.start_poses, problem.start_points, 2.5)
+        weights = _huber(window.residuals(state))[1]
+        jacobian = np.empty((45, window.size + 15))
+        for place in range(jacobian.shape[1]):
+            move = np.zeros(jacobian.shape[1])
+            move[place] = 1e-6
+            ahead, behind = (
+                window.residuals(window.moved(state, step[: window.size], step[window.size :].reshape(-1, 3)))
+                for step in (move, -move)
             )
-        assert analytic.shape == (3 * 24, 6 * (4 - num_fixed) + 18)
-        np.testing.assert_allclose(analytic, numeric, rtol=1e-5, atol=1e-5 * np.abs(numeric).max())
+            jacobian[:, place] = (ahead - behind).ravel() / 2e-6
+        dense = jacobian.T @ (weights.reshape(-1, 1) * jacobian)
+        normal = window.normal(state, weights)
+        cameras = slice(0, window.size)
+        scale = np.abs(dense).max()
+        np.testing.assert_allclose(normal.cameras, dense[cameras, cameras], atol=1e-6 * scale)
+        mixed = normal.mixed.reshape(window.size, 15)
+        np.testing.assert_allclose(mixed, dense[cameras, window.size :], atol=1e-6 * scale)
+        for number in range(5):
+            place = slice(window.size + 3 * number, window.size + 3 * number + 3)
+            np.testing.assert_allclose(normal.points[number], dense[place, place], atol=1e-6 * scale)
 
     def test_residuals_are_none_at_the_truth(self):
         problem = make_problem()
-        window = _Window(CAMERA, problem.poses, problem.seen, len(problem.points), 1, STD_PX)
-        parameters = np.concatenate([np.zeros(6 * 4), problem.points.ravel()])
-        np.testing.assert_allclose(window.residuals(parameters), 0, atol=1e-8)
+        window = _Window(CAMERA, problem.seen, 5, 1, STD_PX, fit_offset=False)
+        state = _State(problem.poses, problem.points, CAMERA.disparity_offset_px)
+        np.testing.assert_allclose(window.residuals(state), 0, atol=1e-8)
