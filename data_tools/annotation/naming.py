@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import random
 import re
@@ -16,15 +16,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from ..atomic import atomic_path
 from ..errors import InputError
 from ..schema import ObjectTrack
+from .naming_pictures import Image, Regions, ShownObjects, image_part
 
-Image = NDArray[np.uint8]
 #: Category and description, ("car", "the red car with a roof rack").
 Words = tuple[str, str]
 Origin = Literal["endpoint", "cache", "fallback"]
@@ -32,31 +28,12 @@ Origin = Literal["endpoint", "cache", "fallback"]
 #: Category of an object of which nothing is known; any other is the source's label, which the endpoint does not change.
 UNKNOWN = "object"
 
-#: Objects asked about at once, the largest ones; the others keep their words. More marks than that hide the picture.
-_MOST_OBJECTS = 24
-#: Frames with marks that are sent, so that objects which are never seen together are all shown.
-_MOST_FRAMES = 3
-#: Longest side of the marked frames; least and greatest longest side of the crops, pixels.
-_FRAME_PX, _LEAST_CROP_PX, _CROP_PX = 1024, 160, 384
-#: Shown around an object in its crop, share of its longer side.
-_CROP_MARGIN = 0.25
-_JPEG_QUALITY = 90
 #: First wait before asking a busy or broken server again, seconds; doubles each time up to the longest.
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 #: A reply longer than this is no list of names, bytes.
 _LONGEST_REPLY = 1 << 20
 #: Part of the name of a cached reply; raised when the request changes its meaning.
 _CACHE_VERSION = 1
-_COLOURS = (
-    (255, 64, 64),
-    (64, 224, 64),
-    (80, 128, 255),
-    (255, 208, 0),
-    (255, 80, 255),
-    (0, 224, 224),
-    (255, 144, 32),
-    (176, 112, 255),
-)
 _MARKS = re.compile(r"\b(outlined?|numbered|(object|number|mark|id)\s*#?\d+)\b", re.IGNORECASE)
 
 _SYSTEM = "You name the objects of a video for people who have not seen your pictures. You answer with JSON only."
@@ -83,6 +60,7 @@ class NamingConfig:
         timeout_s: one request may take so long, seconds.
         max_retries: further requests per set of objects, for faults of the endpoint and for replies that do not fit.
         max_chars: a category or description may be so long.
+        max_unanswered: after so many clips in a row that got no answer nobody is asked any more in this run.
         cache_dir: folder of replies by content of the request; empty is `names` in the folder that is annotated into.
     """
 
@@ -92,6 +70,7 @@ class NamingConfig:
     timeout_s: float = 60.0
     max_retries: int = 3
     max_chars: int = 80
+    max_unanswered: int = 3
     cache_dir: str = ""
 
     def __post_init__(self) -> None:
@@ -111,6 +90,8 @@ class NamingConfig:
             raise InputError(f"must be above 0, got {self.timeout_s}", field="naming.timeout_s")
         if self.max_retries < 0:
             raise InputError(f"must be at least 0, got {self.max_retries}", field="naming.max_retries")
+        if self.max_unanswered < 1:
+            raise InputError(f"must be at least 1, got {self.max_unanswered}", field="naming.max_unanswered")
         if self.max_chars < 10:
             raise InputError(f"must be at least 10, got {self.max_chars}", field="naming.max_chars")
 
@@ -137,11 +118,44 @@ class NamedEntities:
         words: category and description of each object, in the order asked.
         origin: "endpoint", "cache" (the endpoint's, from an earlier time), or "fallback".
         problem: what went wrong in the last attempt where `origin` is "fallback"; else empty.
+        is_unanswered: the endpoint was to be asked, and not one reply came that could be read.
     """
 
     words: list[Words]
     origin: Origin
     problem: str = ""
+    is_unanswered: bool = False
+
+
+class Breaker:
+    """Gives an endpoint up that has not answered for `limit` clips in a row, and says so once.
+
+    Attributes:
+        given_up: why nobody is asked any more; empty as long as somebody is.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._unanswered = limit, 0
+        self.given_up = ""
+
+    def note(self, figures: Sequence[Mapping[str, Any]]) -> None:
+        """The figures of a clip's stretches. A clip that nobody was asked about says nothing of the endpoint."""
+        told = [item for item in figures if item.get("names") in ("endpoint", "fallback")]
+        if not told or self.given_up:
+            return
+        if not all(item.get("names_unanswered") for item in told):
+            self._unanswered = 0
+            return
+        self._unanswered += 1
+        if self._unanswered >= self._limit:
+            problem = told[-1].get("names_problem", "")
+            self.given_up = f"not asked: {self._unanswered} clips in a row got no answer ({problem})"
+            logging.getLogger(__name__).warning(
+                "The endpoint that names objects is given up: %d clips in a row got no answer (%s). "
+                "The other clips keep the words that need none.",
+                self._unanswered,
+                problem,
+            )
 
 
 class EntityNamer:
@@ -153,6 +167,7 @@ class EntityNamer:
         config: with a `base_url`.
         sleep: waits between attempts, takes seconds.
         jitter: share in [0, 1) that is taken off half of a wait, so that many processes do not come back at once.
+        given_up: why the endpoint is not asked, see `Breaker`; replies that are cached serve all the same.
 
     Raises:
         InputError: httpx is not installed; `api_key_env` names a variable that is not set.
@@ -163,8 +178,10 @@ class EntityNamer:
         config: NamingConfig,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
+        given_up: str = "",
     ) -> None:
         self.config = config
+        self._given_up = given_up
         self._sleep, self._jitter = sleep, jitter
         self._left_s = config.longest_s
         self._httpx = _import_httpx()
@@ -173,7 +190,7 @@ class EntityNamer:
     def name(
         self,
         frames: Sequence[Image],
-        masks: NDArray[np.uint8],
+        regions: Regions,
         fallback: Sequence[Words],
         ids: Sequence[int] | None = None,
     ) -> NamedEntities:
@@ -181,15 +198,15 @@ class EntityNamer:
 
         Args:
             frames: T images (H, W, 3) uint8 RGB.
-            masks: (T, h, w) uint8 object ids, 0 background, at the size of the frames or smaller.
+            regions: where the objects are, masks or boxes.
             fallback: words of each object that serve where the endpoint's do not. A category other than "object" is
                 taken for known: the endpoint is told, and it stays.
-            ids: values of the objects in `masks`; None is 1, 2, ... An object that no mask shows is not asked about.
+            ids: of the objects in `regions`; None is 1, 2, ... An object that is shown nowhere is not asked about.
         """
         ids = list(ids) if ids is not None else list(range(1, len(fallback) + 1))
-        shown = _Shown(frames, masks, ids)
+        shown = ShownObjects(frames, regions, ids)
         if not shown.ids:
-            return NamedEntities(list(fallback), "fallback", "no object is seen in a mask" if ids else "")
+            return NamedEntities(list(fallback), "fallback", "no object is seen in a mask or box" if ids else "")
         kept = {ids[place]: fallback[place] for place in range(len(ids))}
         question = _Question(
             shown.ids,
@@ -207,22 +224,25 @@ class EntityNamer:
         found, origin = (cached, "cache") if cached is not None else (None, "endpoint")
         problem = ""
         if found is None:
-            found, problem = self._ask(payload, question)
+            found, problem, is_unanswered = self._ask(payload, question)
             if found is None:
-                return NamedEntities(list(fallback), "fallback", problem)
+                return NamedEntities(list(fallback), "fallback", problem, is_unanswered)
             self._remember(payload, found)
         words = [found.get(number, kept[number]) for number in ids]
         return NamedEntities(words, "cache" if origin == "cache" else "endpoint")
 
     # ------------------------------------------------------------------------------------------------- asking
 
-    def _ask(self, payload: dict[str, Any], question: _Question) -> tuple[dict[int, Words] | None, str]:
-        """Words by id, or None and the last problem."""
+    def _ask(self, payload: dict[str, Any], question: _Question) -> tuple[dict[int, Words] | None, str, bool]:
+        """Words by id, or None and the last problem; and whether no reply came at all."""
+        if self._given_up:
+            return None, self._given_up, True
         payload = {**payload, "messages": list(payload["messages"])}
-        problem = ""
+        problem, is_unanswered = "", True
         for attempt in range(self.config.max_retries + 1):
             if self._left_s <= 0:
-                return None, problem or f"the {self.config.longest_s:g} s that a clip may take to name are over"
+                problem = problem or f"the {self.config.longest_s:g} s that a clip may take to name are over"
+                return None, problem, is_unanswered
             try:
                 content = self._post(payload)
             except _EndpointError as error:
@@ -239,15 +259,15 @@ class EntityNamer:
                 self._sleep(wait_s)
                 continue
             try:
-                return question.parse(content), ""
+                return question.parse(content), "", False
             except _BadReplyError as error:
-                problem = f"the reply does not fit: {error}"
+                problem, is_unanswered = f"the reply does not fit: {error}", False
                 # Told of the last fault only: the pictures are sent once, and the request does not grow.
                 payload["messages"][2:] = [
                     {"role": "assistant", "content": content},
                     {"role": "user", "content": f"That does not fit: {error}. Answer again, with the whole JSON list."},
                 ]
-        return None, problem
+        return None, problem, is_unanswered
 
     def _wait_s(self, attempt: int) -> float:
         return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * (1 - 0.5 * self._jitter())
@@ -310,18 +330,18 @@ class EntityNamer:
 
 
 def name_tracks(
-    tracks: Sequence[ObjectTrack], masks: NDArray[np.uint8], frames: Sequence[Image], namer: EntityNamer
+    tracks: Sequence[ObjectTrack], regions: Regions, frames: Sequence[Image], namer: EntityNamer
 ) -> tuple[list[ObjectTrack], NamedEntities]:
     """The tracks with the words of an endpoint in place of their own, and how it went.
 
     Args:
-        tracks: whose ids are the values in `masks`.
-        masks: (T, h, w) uint8, 0 background.
+        tracks: whose ids are those of `regions`.
+        regions: where they are, masks or boxes.
         frames: T images (H, W, 3) uint8 RGB.
         namer: of this clip.
     """
     fallback = [(track.category, track.description) for track in tracks]
-    named = namer.name(frames, masks, fallback, [track.id for track in tracks])
+    named = namer.name(frames, regions, fallback, [track.id for track in tracks])
     renamed = [
         replace(track, category=category, description=description)
         for track, (category, description) in zip(tracks, named.words, strict=True)
@@ -413,7 +433,7 @@ class _Question:
     taken: set[str]
     max_chars: int
 
-    def messages(self, shown: _Shown) -> list[dict[str, Any]]:
+    def messages(self, shown: ShownObjects) -> list[dict[str, Any]]:
         """System and user message with the pictures."""
         count = len(shown.frames)
         frames = "picture is a frame" if count == 1 else f"{count} pictures are frames"
@@ -427,9 +447,9 @@ class _Question:
             known=known,
         )
         parts: list[dict[str, Any]] = [{"type": "text", "text": task}]
-        parts += [_image_part(shown.marked(frame)) for frame in shown.frames]
+        parts += [image_part(shown.marked(frame)) for frame in shown.frames]
         for number in self.ids:
-            parts += [{"type": "text", "text": f"Object {number}:"}, _image_part(shown.crop(number))]
+            parts += [{"type": "text", "text": f"Object {number}:"}, image_part(shown.crop(number))]
         return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": parts}]
 
     def parse(self, content: str) -> dict[int, Words]:
@@ -496,90 +516,3 @@ def _with_article(description: str) -> str:
 
 def _same(description: str) -> str:
     return re.sub(r"[\W_]+", " ", description.lower()).strip()
-
-
-# ------------------------------------------------------------------------------------------------ pictures
-
-
-class _Shown:
-    """The objects that can be shown, the frames to show them in, and the pictures.
-
-    Attributes:
-        ids: at most `_MOST_OBJECTS` of those asked for, in their order.
-        frames: numbers of the frames to mark.
-    """
-
-    def __init__(self, frames: Sequence[Image], masks: NDArray[np.uint8], ids: Sequence[int]) -> None:
-        if len(frames) != len(masks):
-            raise ValueError(f"{len(frames)} frames with {len(masks)} masks")
-        self._frames, self._masks = frames, masks
-        counts = np.stack([np.bincount(mask.ravel(), minlength=256) for mask in masks])
-        self._areas = {number: counts[:, number] for number in ids if 0 < number < 256 and counts[:, number].any()}
-        largest = sorted(self._areas, key=lambda number: (-int(self._areas[number].max()), number))[:_MOST_OBJECTS]
-        self.ids = [number for number in ids if number in largest]
-        self.frames = self._choose()
-
-    def _choose(self) -> list[int]:
-        """Frames that together show the objects, each as large as may be: greedy cover."""
-        chosen: list[int] = []
-        waiting = set(self.ids)
-        while waiting and len(chosen) < _MOST_FRAMES:
-            worth = sum((self._areas[n] > 0) + self._areas[n] / self._areas[n].max() for n in sorted(waiting))
-            frame = int(np.argmax(worth))
-            chosen.append(frame)
-            waiting -= {number for number in waiting if self._areas[number][frame]}
-        return sorted(chosen)
-
-    def marked(self, frame: int) -> Image:
-        """The frame with a numbered outline around every object asked about."""
-        height, width = self._frames[frame].shape[:2]
-        scale = min(1.0, _FRAME_PX / max(height, width))
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = np.ascontiguousarray(cv2.resize(self._frames[frame], size, interpolation=cv2.INTER_AREA))
-        mask = cv2.resize(self._masks[frame], size, interpolation=cv2.INTER_NEAREST)
-        seen = [(place, number) for place, number in enumerate(self.ids) if (mask == number).any()]
-        for place, number in seen:
-            inside = (mask == number).astype(np.uint8)
-            contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(image, contours, -1, (0, 0, 0), 5)  # a rim, so that red shows on red
-            cv2.drawContours(image, contours, -1, _COLOURS[place % len(_COLOURS)], 2)
-        for place, number in seen:  # after all outlines, which must not cross a number
-            _write_number(image, number, (mask == number).astype(np.uint8), _COLOURS[place % len(_COLOURS)])
-        return image
-
-    def crop(self, number: int) -> Image:
-        """The object, and a little around it, where its mask is largest."""
-        frame = int(np.argmax(self._areas[number]))
-        image, mask = self._frames[frame], self._masks[frame]
-        rows, columns = np.nonzero(mask == number)
-        scale = np.array(image.shape[:2]) / mask.shape
-        top, bottom = rows.min() * scale[0], (rows.max() + 1) * scale[0]
-        left, right = columns.min() * scale[1], (columns.max() + 1) * scale[1]
-        margin = _CROP_MARGIN * max(bottom - top, right - left)
-        part = image[
-            max(0, int(top - margin)) : int(np.ceil(bottom + margin)),
-            max(0, int(left - margin)) : int(np.ceil(right + margin)),
-        ]
-        longest = max(part.shape[:2])
-        factor = float(np.clip(longest, _LEAST_CROP_PX, _CROP_PX)) / longest
-        size = (max(1, round(part.shape[1] * factor)), max(1, round(part.shape[0] * factor)))
-        return cv2.resize(part, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-
-
-def _write_number(image: Image, number: int, inside: Image, colour: tuple[int, int, int]) -> None:
-    """Black on a box of the colour, at the pixel that is deepest inside the object."""
-    depth = cv2.distanceTransform(cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    scale = max(0.4, max(image.shape[:2]) / 1400)
-    (width, height), below = cv2.getTextSize(str(number), cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    x = int(np.clip(column - 1 - width // 2, 2, max(2, image.shape[1] - width - 3)))
-    y = int(np.clip(row - 1 + height // 2, height + 3, max(height + 3, image.shape[0] - below - 3)))
-    cv2.rectangle(image, (x - 2, y - height - 2), (x + width + 2, y + below), colour, cv2.FILLED)
-    cv2.putText(image, str(number), (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
-
-
-def _image_part(image: Image) -> dict[str, Any]:
-    good, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    assert good, "a JPEG of any RGB image can be made"
-    text = base64.b64encode(data.tobytes()).decode()
-    return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{text}"}}

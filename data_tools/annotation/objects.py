@@ -33,6 +33,8 @@ class Objects:
     Attributes:
         tracks: as the record has them.
         masks: (T, h, w) uint8, 0 background, at a whole fraction of the image size; None where there are none.
+        boxes: by track id, (T, 4) left, top, right, bottom in pixels, NaN where it is not seen; None where there are
+            masks, or no boxes.
         noise_m: standard deviation of an object's centre, metres; 0 where the source's are exact.
         origin: "source" or "estimate".
     """
@@ -41,6 +43,7 @@ class Objects:
     masks: NDArray[np.uint8] | None
     noise_m: float
     origin: str
+    boxes: dict[int, FloatArray] | None = None
 
 
 class ObjectPart(ABC):
@@ -142,7 +145,16 @@ class SourceObjects(ObjectPart):
             noises.append(noise)
             tracks.append(ObjectTrack(self._number[item.id], category, text, moving, points[place]))
         masks = np.stack(self._masks) if len(self._masks) == len(poses) else None
-        return Objects(tracks, masks, float(np.median(noises)) if noises else 0.0, "source")
+        noise_m = float(np.median(noises)) if noises else 0.0
+        return Objects(tracks, masks, noise_m, "source", self._boxes(tracks) if masks is None else None)
+
+    def _boxes(self, tracks: list[ObjectTrack]) -> dict[int, FloatArray] | None:
+        given = {self._number[item.id]: item.boxes for item in self._objects if item.boxes is not None}
+        seen = {track.id: np.array([len(cloud) > 0 for cloud in track.points]) for track in tracks}
+        boxes = {
+            number: np.where(seen[number][:, None], box, np.nan) for number, box in given.items() if number in seen
+        }
+        return boxes or None
 
     def _points(self, item: SourceObject, poses: FloatArray) -> list[NDArray[np.float32]]:
         if item.points is not None:

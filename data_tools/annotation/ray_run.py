@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..stereo.clip import ClipRef
+from .naming import Breaker
 from .store import Status
 from .worker import DiskFullError, Setup, Worker
 
@@ -29,7 +30,8 @@ class AnnotateOperator:
     """
 
     def __init__(self, setup: Setup) -> None:
-        self._worker = Worker(setup)
+        self._breaker = Breaker(setup.config.naming.max_unanswered)
+        self._worker = Worker(setup, self._breaker)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         self._worker.give(pickle.loads(row["ref"]))
@@ -38,6 +40,7 @@ class AnnotateOperator:
                 wait([self._worker.connection], self._worker.seconds_left())
                 status = self._worker.collect()
                 if status is not None:
+                    self._breaker.note([outcome.figures for outcome in status.outcomes])
                     return {"status": pickle.dumps(asdict(status)), "disk_full": ""}
         except DiskFullError as error:  # as a value: Ray would try the row again elsewhere
             return {"status": b"", "disk_full": str(error)}

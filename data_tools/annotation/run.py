@@ -19,7 +19,7 @@ from ..readers import find_reader, recognise
 from ..schema import write_clip_index
 from ..stereo.clip import ClipRef
 from .config import AnnotateConfig
-from .naming import EntityNamer
+from .naming import Breaker, EntityNamer
 from .store import AnnotationFolder, Status
 from .worker import DiskFullError, Setup, Worker
 
@@ -40,6 +40,7 @@ class AnnotateReport:
         quarantined: kind of failure -> clips.
         seconds: that this run took.
         new_frames: frames of the source that this run went through.
+        names_given_up: why the endpoint that names objects was not asked any more; empty where it was to the end.
     """
 
     clips: int
@@ -51,6 +52,7 @@ class AnnotateReport:
     quarantined: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     new_frames: int = 0
+    names_given_up: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,15 +136,17 @@ def annotate(
         threads = max(1, _num_cores() // max(1, workers))
         setup = Setup(source.path, folder.root, config, threads)
         new_frames = 0
+        breaker = Breaker(config.naming.max_unanswered)
         try:
             if ray is None:
-                finished = run_pool(pending, setup, workers)
+                finished = run_pool(pending, setup, workers, breaker)
             else:
                 from .ray_run import run_ray
 
                 finished = run_ray(pending, setup, workers, ray)
             for done, status in enumerate(finished, start=skipped + 1):
                 new_frames += status.num_frames
+                breaker.note([outcome.figures for outcome in status.outcomes])
                 report_progress(done, len(source.refs))
         finally:
             folder.clear_leftovers()
@@ -152,11 +156,18 @@ def annotate(
         if any(folder.clips.glob("[!.]*.npz")):
             write_clip_index(folder.clips)
     report.seconds, report.new_frames = time.monotonic() - started, new_frames
+    report.names_given_up = breaker.given_up
     return report
 
 
-def run_pool(refs: Sequence[ClipRef], setup: Setup, workers: int) -> Iterator[Status]:
+def run_pool(refs: Sequence[ClipRef], setup: Setup, workers: int, breaker: Breaker) -> Iterator[Status]:
     """Statuses of clips as they are finished, by `workers` processes.
+
+    Args:
+        refs: the clips.
+        setup: what the processes need to know.
+        workers: processes.
+        breaker: says from which clip on the endpoint that names objects is not asked; the caller tells it of statuses.
 
     Raises:
         DiskFullError: at once when a process meets it; the others are ended.
@@ -164,7 +175,7 @@ def run_pool(refs: Sequence[ClipRef], setup: Setup, workers: int) -> Iterator[St
     if not refs:
         return
     waiting = deque(refs)
-    pool = [Worker(setup) for _ in range(min(workers, len(refs)))]
+    pool = [Worker(setup, breaker) for _ in range(min(workers, len(refs)))]
     try:
         while True:
             for worker in pool:

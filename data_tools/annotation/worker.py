@@ -25,6 +25,7 @@ from typing import Any
 from ..errors import InputError
 from ..stereo.clip import ClipRef
 from .config import AnnotateConfig
+from .naming import Breaker
 from .store import BAD_INPUT, CRASH, DISK, ERROR, MEMORY, TIMEOUT, AnnotationFolder, Status
 
 #: A disk without room, in the words of different file systems.
@@ -61,12 +62,16 @@ class Setup:
 class Worker:
     """One process and the clip it has in hand.
 
+    Args:
+        setup: what the process needs to know.
+        breaker: read before each clip; whoever made it tells it of the statuses.
+
     Give it a clip, wait on `connection` (or until `deadline`), then call `collect`, again and again until that returns
     a status. A process that dies or runs out of time is replaced.
     """
 
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
+    def __init__(self, setup: Setup, breaker: Breaker) -> None:
+        self._setup, self._breaker = setup, breaker
         self._folder = AnnotationFolder(setup.out)
         self.ref: ClipRef | None = None
         self._start()
@@ -110,12 +115,12 @@ class Worker:
         self.ref = ref
         self._clips_given += 1
         try:
-            self.connection.send(ref)
+            self.connection.send((ref, self._breaker.given_up))
         except BrokenPipeError:  # it died while idle, which is no fault of this clip
             self.close()
             self._start()
             self._clips_given = 1
-            self.connection.send(ref)
+            self.connection.send((ref, self._breaker.given_up))
 
     def collect(self) -> Status | None:
         """Read one message, or judge that the process has died or hangs. None while its clip is not finished.
@@ -205,10 +210,13 @@ def _count_oom_kills() -> int:
 # ------------------------------------------------------------------------------------------------ in the process
 
 
-def annotate_ref(ref: ClipRef, setup: Setup, on_open: Any = None) -> Status:
+def annotate_ref(ref: ClipRef, setup: Setup, on_open: Any = None, names_given_up: str = "") -> Status:
     """Annotate one clip and write its status.
 
     Args:
+        ref: the clip.
+        setup: folders and settings.
+        names_given_up: see `annotate_clip`.
         on_open: called with the number of frames once the clip is open.
 
     Raises:
@@ -216,7 +224,7 @@ def annotate_ref(ref: ClipRef, setup: Setup, on_open: Any = None) -> Status:
     """
     folder = AnnotationFolder(setup.out)
     try:
-        status = _annotate(ref, setup, on_open)
+        status = _annotate(ref, setup, on_open, names_given_up)
         folder.write_status(status)
     except OSError as error:
         if error.errno in _DISK_FULL:
@@ -226,7 +234,7 @@ def annotate_ref(ref: ClipRef, setup: Setup, on_open: Any = None) -> Status:
     return status
 
 
-def _annotate(ref: ClipRef, setup: Setup, on_open: Any) -> Status:
+def _annotate(ref: ClipRef, setup: Setup, on_open: Any, names_given_up: str) -> Status:
     import cv2
 
     from ..readers import open_clip
@@ -238,7 +246,7 @@ def _annotate(ref: ClipRef, setup: Setup, on_open: Any) -> Status:
         num_frames = clip.num_frames
         if on_open is not None:
             on_open(num_frames)
-        outcomes = annotate_clip(clip, setup.config, setup.out)
+        outcomes = annotate_clip(clip, setup.config, setup.out, names_given_up)
         return setup.status(ref, num_frames=num_frames, outcomes=tuple(outcomes))
     except InputError as error:
         kind, text = BAD_INPUT, str(error)
@@ -281,10 +289,12 @@ def main(descriptor: int) -> None:
     prepare_process(setup.threads)
     connection.send(("up",))
     while True:
-        ref: ClipRef = messages.get()
+        ref, names_given_up = messages.get()
         connection.send(("begun",))
         try:
-            status = annotate_ref(ref, setup, lambda num_frames: connection.send(("opened", num_frames)))
+            status = annotate_ref(
+                ref, setup, lambda num_frames: connection.send(("opened", num_frames)), names_given_up
+            )
         except DiskFullError as error:
             connection.send(("disk full", str(error)))
         else:

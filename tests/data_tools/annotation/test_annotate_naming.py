@@ -1,12 +1,14 @@
 """Words of objects from an endpoint: a server of our own that speaks chat completions and fails on demand."""
 
 import base64
+import copy
 import json
 import re
 import socket
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,8 +20,9 @@ import pytest
 
 from mllm4d_verl.data_tools.annotation.clip import annotate_clip
 from mllm4d_verl.data_tools.annotation.config import load_config
-from mllm4d_verl.data_tools.annotation.naming import EntityNamer, NamingConfig
-from mllm4d_verl.data_tools.annotation.run import Source, annotate
+from mllm4d_verl.data_tools.annotation.naming import Breaker, EntityNamer, NamingConfig
+from mllm4d_verl.data_tools.annotation.naming_pictures import BoxRegions, MaskRegions
+from mllm4d_verl.data_tools.annotation.run import Source, annotate, find_source
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.schema import read_clip
 from mllm4d_verl.data_tools.stereo.camera import StereoCamera
@@ -39,7 +42,13 @@ WORDS = [("ball", "the red ball with stripes"), ("box", "the blue box")]
 
 
 def clip():
-    """A red square that stays and a blue one that comes later, on grey; masks at half the size."""
+    """A red square that stays and a blue one that comes later, on grey, with their regions."""
+    frames, masks = frames_and_masks()
+    return frames, MaskRegions(masks)
+
+
+def frames_and_masks():
+    """Masks at half the size."""
     frames = np.full((FRAMES, HEIGHT, WIDTH, 3), 90, np.uint8)
     masks = np.zeros((FRAMES, HEIGHT // 2, WIDTH // 2), np.uint8)
     frames[:, 20:60, 20:60] = (200, 30, 30)
@@ -119,8 +128,10 @@ def ask(*script, fallback=FALLBACK, ids=None, pictures=None, **settings):
     with Server(list(script)).running() as server:
         config = NamingConfig(**{"base_url": server.url, "model": "some-vl", "timeout_s": 5.0, **settings})
         namer = EntityNamer(config, sleep=slept.append, jitter=lambda: 0.0)
-        frames, masks = pictures or clip()
-        result = namer.name(frames, masks, fallback, ids)
+        frames, regions = pictures or clip()
+        if isinstance(regions, np.ndarray):
+            regions = MaskRegions(regions)
+        result = namer.name(frames, regions, fallback, ids)
     return result, server, slept
 
 
@@ -161,7 +172,7 @@ class TestGoodReplies:
         assert "Object 2 is" not in server.task()
 
     def test_ids_of_the_masks(self):
-        frames, masks = clip()
+        frames, masks = frames_and_masks()
         masks[masks == 2] = 9
         answer = reply((0, "id", 9), (1, "id", 1))
         result, server, _ = ask(answer, ids=[9, 1], pictures=(frames, masks))
@@ -179,7 +190,7 @@ class TestGoodReplies:
         assert "same description" in result.problem
 
     def test_nothing_to_ask_about(self):
-        frames, masks = clip()
+        frames, masks = frames_and_masks()
         result, server, _ = ask("never", fallback=[], pictures=(frames, masks))
         assert result.words == []
         assert not server.requests
@@ -200,7 +211,7 @@ class TestGoodReplies:
 
 class TestPictures:
     def test_marks_are_drawn_and_crops_show_the_objects(self):
-        frames, masks = clip()
+        frames, masks = frames_and_masks()
         _, server, _ = ask(json.dumps(GOOD))
         marked, first, second = server.pictures()
         assert marked.shape == frames[2].shape  # both are seen from frame 2 on
@@ -221,7 +232,7 @@ class TestPictures:
             assert max(crop.shape) == 160
 
     def test_objects_that_never_meet_are_all_marked(self):
-        frames, masks = clip()
+        frames, masks = frames_and_masks()
         masks[2:][masks[2:] == 1] = 0
         _, server, _ = ask(json.dumps(GOOD), pictures=(frames, masks))
         assert len(server.pictures()) == 4
@@ -242,6 +253,74 @@ class TestPictures:
         _, server, _ = ask("[]", fallback=words, pictures=(frames, masks), max_retries=0)
         assert "objects 7, 8," in server.task()
         assert len(server.pictures()) == 25
+
+
+class TestBoxes:
+    def boxes(self):
+        """Those of the squares, reaching over the edge in one frame, at twice the size of the pictures."""
+        red = np.tile(np.array([20, 20, 60, 60], float) * 2, (FRAMES, 1))
+        blue = np.tile(np.array([100, 40, 150, 80], float) * 2, (FRAMES, 1))
+        blue[:2] = np.nan
+        red[0] = [-500, 40, 4, 60]
+        return BoxRegions({5: red, 300: blue}, (2 * WIDTH, 2 * HEIGHT))
+
+    def test_are_outlined_and_cut_out(self):
+        frames, _ = clip()
+        answer = reply((0, "id", 5), (1, "id", 300))
+        result, server, _ = ask(answer, ids=[5, 300], pictures=(frames, self.boxes()))
+        assert result.words == WORDS
+        marked, first, second = server.pictures()
+        changed = np.abs(marked.astype(int) - frames[2]).max(axis=2) > 35
+        rim = np.zeros((HEIGHT, WIDTH), np.uint8)
+        for left, top, right, bottom in ((20, 20, 60, 60), (100, 40, 150, 80)):
+            cv2.rectangle(rim, (left, top), (right - 1, bottom - 1), 1, 1)
+        assert changed[rim > 0].mean() > 0.9
+        assert not changed[cv2.dilate(rim, np.ones((9, 9))) == 0][: 20 * WIDTH].any()
+        for crop, colour in ((first, (200, 30, 30)), (second, (30, 30, 200))):
+            middle = crop[crop.shape[0] // 2, crop.shape[1] // 2].astype(int)
+            assert np.abs(middle - colour).max() < 25
+
+    def test_an_object_without_any_is_not_asked_about(self):
+        never = np.full((FRAMES, 4), np.nan)
+        outside = np.tile([-50.0, -50, -5, -5], (FRAMES, 1))
+        regions = BoxRegions({1: never, 2: outside}, (WIDTH, HEIGHT))
+        assert regions.areas([1, 2, 3]) == {}
+        result, server, _ = ask("never", pictures=(clip()[0], regions))
+        assert (result.words, result.origin, server.requests) == (FALLBACK, "fallback", [])
+        assert not result.is_unanswered
+
+
+class TestBreaker:
+    DEAD = ({"names": "fallback", "names_unanswered": True, "names_problem": "HTTP 500: oops"},)
+
+    def test_gives_up_once_after_so_many_in_a_row(self, caplog):
+        breaker = Breaker(3)
+        for figures in (self.DEAD, self.DEAD, ({"names": "endpoint"},), self.DEAD, ({"num_frames": 3},), self.DEAD):
+            breaker.note(figures)
+        assert breaker.given_up == ""
+        for _ in range(3):
+            breaker.note(self.DEAD)
+        assert breaker.given_up == "not asked: 3 clips in a row got no answer (HTTP 500: oops)"
+        assert len(caplog.records) == 1
+        assert "given up" in caplog.text
+
+    def test_a_reply_that_does_not_fit_is_a_sign_of_life(self):
+        breaker = Breaker(1)
+        breaker.note(({"names": "fallback", "names_problem": "the reply does not fit"},))
+        breaker.note((*self.DEAD, {"names": "endpoint"}))  # one stretch of two
+        assert breaker.given_up == ""
+
+    @pytest.mark.parametrize(("script", "unanswered"), [((401, {}, ""), True), ("[]", False), ((200, {}, "{}"), True)])
+    def test_what_counts_as_no_answer(self, script, unanswered):
+        assert ask(script, max_retries=1)[0].is_unanswered == unanswered
+
+    def test_a_given_up_endpoint_is_not_asked_but_its_replies_serve(self, tmp_path):
+        with Server([json.dumps(GOOD)]).running() as server:
+            config = NamingConfig(server.url, "m", cache_dir=str(tmp_path))
+            result = EntityNamer(config, given_up="not asked: dead").name(*clip(), FALLBACK)
+            assert (result.words, result.problem, server.requests) == (FALLBACK, "not asked: dead", [])
+            EntityNamer(config).name(*clip(), FALLBACK)
+            assert EntityNamer(config, given_up="not asked: dead").name(*clip(), FALLBACK).words == WORDS
 
 
 BAD = {
@@ -407,9 +486,9 @@ class TestCache:
             assert (first.origin, second.origin) == ("endpoint", "cache")
             assert first.words == second.words == WORDS
             assert len(server.requests) == 1
-            frames, masks = clip()
+            frames, masks = frames_and_masks()
             frames[2] = frames[2] // 2
-            EntityNamer(config).name(frames, masks, FALLBACK)
+            EntityNamer(config).name(frames, MaskRegions(masks), FALLBACK)
             EntityNamer(NamingConfig(server.url, "other", cache_dir=cache)).name(*clip(), FALLBACK)
             assert len(server.requests) == 3
         gone = EntityNamer(config, lambda seconds: None).name(*clip(), FALLBACK)  # the server is
@@ -464,6 +543,30 @@ class InMemory(StereoClip):
         return self.render.mask[frame].astype(np.int32)
 
 
+def write_tracking(root, sequences):
+    """Sequences of KITTI tracking, textured walls with one labelled box each: the source has boxes and no masks."""
+    wall = np.random.default_rng(0).integers(0, 255, (96, 144), np.uint8)
+    wall = cv2.resize(wall[::3, ::3], (144, 96), interpolation=cv2.INTER_CUBIC)
+    projection = np.array([[100.0, 0, 64, 0], [0, 100, 48, 0], [0, 0, 1, 0]])
+    for name in ("calib", "label_02", "poses"):
+        (root / name).mkdir(parents=True)
+    for sequence in sequences:
+        rows = []
+        for camera, shift in enumerate((0, 0, 0, -50.0)):  # half a metre, f = 100 px
+            projection[0, 3] = shift
+            rows.append(f"P{camera}: " + " ".join(map(str, projection.ravel())))
+        (root / "calib" / f"{sequence}.txt").write_text("\n".join(rows) + "\n")
+        np.savetxt(root / "poses" / f"{sequence}.txt", np.tile(np.eye(4)[:3].ravel(), (8, 1)))
+        labels = [f"{t} 1 Car 0 0 0 40 40 80 70 1.5 1.6 4 0 1 {6 - t / 4} 0" for t in range(8)]
+        (root / "label_02" / f"{sequence}.txt").write_text("\n".join(labels) + "\n")
+        for camera, first in (("image_02", 0), ("image_03", 8)):
+            (root / camera / sequence).mkdir(parents=True)
+            for t in range(8):
+                shade = 4 * t + int(sequence)  # no two frames and no two sequences are alike
+                image = cv2.add(wall[:, first : first + 128], np.full((96, 128), shade, np.uint8))
+                cv2.imwrite(str(root / camera / sequence / f"{t:06d}.png"), image)
+
+
 class TestInTheAnnotation:
     @pytest.fixture(scope="class")
     def source(self):
@@ -504,6 +607,35 @@ class TestInTheAnnotation:
         assert plain.quality["names"] == "words"
         assert [track.description for track in plain.objects] == [track.description for track in record.objects]
 
+    def test_boxes_of_a_source_without_masks(self, source, tmp_path):
+        boxed = copy.copy(source)
+        boxed.instance_mask = lambda frame: None
+        boxed.objects = [replace(item, centers=np.tile([0.0, 0, 3], (8, 1))) for item in source.objects]
+        boxes = np.full((8, 4), np.nan)
+        boxes[2:5] = [20, 20, 60, 60]
+        boxed.objects[0].boxes = boxes
+        shown = boxed.objects[0].id
+        answer = json.dumps([{"id": shown, "category": "toy", "description": "the toy a"}])
+        with Server([answer]).running() as server:
+            record = self.annotated(boxed, tmp_path, server.url)
+        assert f"objects {shown}." in server.task()
+        assert record.quality["names"] == "endpoint"
+        assert [track.description for track in record.objects if track.id == shown] == ["the toy a"]
+
+    def test_a_dead_endpoint_is_given_up_by_the_whole_run(self, tmp_path, caplog):
+        write_tracking(tmp_path / "in", ["0000", "0001", "0002"])
+        with Server([(500, {}, "oops")]).running() as server:
+            naming = {"base_url": server.url, "model": "m", "max_retries": 0, "max_unanswered": 2}
+            config = load_config(None, {"naming": naming, "quality.min_matches": 5, "quality.allow_static": True})
+            report = annotate(find_source(tmp_path / "in"), tmp_path / "out", config)
+        assert (report.kept, report.quarantined, report.rejected) == (3, {}, {})
+        records = [read_clip(path) for path in sorted((tmp_path / "out" / "clip4d").glob("*.npz"))]
+        assert len(server.requests) == 2
+        problems = [record.quality["names_problem"] for record in records]
+        assert problems == ["HTTP 500: oops", "HTTP 500: oops", report.names_given_up]
+        assert report.names_given_up == "not asked: 2 clips in a row got no answer (HTTP 500: oops)"
+        assert sum("given up" in entry.getMessage() for entry in caplog.records) == 1
+
     def test_clips_that_are_kept_out_are_not_asked_about(self, source, tmp_path):
         with Server(["never"]).running() as server:
             assert self.annotated(source, tmp_path, server.url, **{"quality.min_objects": 99}) is None
@@ -525,6 +657,7 @@ class TestSettings:
             ({"timeout_s": 0.0}, "naming.timeout_s"),
             ({"max_retries": -1}, "naming.max_retries"),
             ({"max_chars": 3}, "naming.max_chars"),
+            ({"max_unanswered": 0}, "naming.max_unanswered"),
         ],
     )
     def test_what_cannot_work_is_refused(self, settings, field):
