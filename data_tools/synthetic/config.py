@@ -1,4 +1,4 @@
-"""What a procedural stereo world looks like: one dataclass, two presets."""
+"""What a procedural stereo world looks like: one dataclass, three presets."""
 
 from __future__ import annotations
 
@@ -156,40 +156,52 @@ def _check_weights(where: str, weights: Mapping[str, float], known: tuple[str, .
         raise InputError("weights must be 0 or more, and not all 0", field=where)
 
 
-#: "default" is varied and stereo-friendly. "tiny" is what a model of a few million parameters learns to see in
-#: minutes: one saturated object that starts near the middle, large calm patches, plain motions of camera or object, and
-#: always the same narrow room with walls of different colours, so that the last frame already shows where things went.
+#: What a model of a few million parameters learns to see in minutes: one saturated object that starts near the middle,
+#: large calm patches, plain motions of camera or object, and always the same narrow room with walls of different
+#: colours, so that the last frame already shows where things went.
+_TINY = WorldConfig(
+    supersample=1,
+    camera_motions={
+        "still": 8.0,
+        "left": 1.0,
+        "right": 1.0,
+        "up": 1.0,
+        "down": 1.0,
+        "forward": 1.0,
+        "backward": 1.0,
+    },
+    object_motions={"still": 1.0, "left": 1.0, "right": 1.0, "closer": 1.0, "farther": 1.0},
+    camera_travel_m=(1.0, 1.6),
+    camera_height_m=(1.1, 1.1),
+    camera_pitch_deg=(0.0, 0.0),
+    handheld=0.0,
+    num_objects=(1, 1),
+    one_mover=True,
+    object_distance_m=(3.2, 3.6),
+    object_side=0.2,
+    object_travel_m=(1.0, 1.6),
+    object_half_size_m=(0.45, 0.55),
+    colours=("red", "green", "blue", "yellow"),
+    side_wall_m=(3.0, 3.0),
+    ceiling_m=(3.0, 3.0),
+    far_wall_m=(1.0, 1.0),
+    coloured_faces=True,
+    patch_levels=(0.4, 0.6),
+    detail=0.0,
+)
+
+#: "default" is varied and stereo-friendly. "tiny" has exact truth only: matching finds nothing on its surfaces.
+#: "tiny_stereo" is its room for eyes that have to measure it: a fine pattern, which half the size mostly averages out;
+#: eyes so far apart that small images tell depth; and an object that moves wherever the camera does not, for what stays
+#: in its place is not found by its motion.
 PRESETS: dict[str, WorldConfig] = {
     "default": WorldConfig(),
-    "tiny": WorldConfig(
-        supersample=1,
-        camera_motions={
-            "still": 8.0,
-            "left": 1.0,
-            "right": 1.0,
-            "up": 1.0,
-            "down": 1.0,
-            "forward": 1.0,
-            "backward": 1.0,
-        },
-        object_motions={"still": 1.0, "left": 1.0, "right": 1.0, "closer": 1.0, "farther": 1.0},
-        camera_travel_m=(1.0, 1.6),
-        camera_height_m=(1.1, 1.1),
-        camera_pitch_deg=(0.0, 0.0),
-        handheld=0.0,
-        num_objects=(1, 1),
-        one_mover=True,
-        object_distance_m=(3.2, 3.6),
-        object_side=0.2,
-        object_travel_m=(1.0, 1.6),
-        object_half_size_m=(0.45, 0.55),
-        colours=("red", "green", "blue", "yellow"),
-        side_wall_m=(3.0, 3.0),
-        ceiling_m=(3.0, 3.0),
-        far_wall_m=(1.0, 1.0),
-        coloured_faces=True,
-        patch_levels=(0.4, 0.6),
-        detail=0.0,
+    "tiny": _TINY,
+    "tiny_stereo": _TINY.replace(
+        baseline_m=0.3,
+        camera_motions={**_TINY.camera_motions, "still": 6.0},
+        object_motions={"left": 1.0, "right": 1.0, "closer": 1.0, "farther": 1.0},
+        detail=0.15,
     ),
 }
 

@@ -57,38 +57,45 @@ def cast(
         shade = _AMBIENT + (1 - _AMBIENT) * np.maximum(normal[hit] @ _LIGHT, 0.0)
         colour = solid.rgb * shade[:, None]
         if scene.room.detail > 0:
-            colour *= _speckle(origin + distance[hit][:, None] * part[hit] - solid.centre[frame], scene.room.detail)
+            x, y, z = (origin + distance[hit][:, None] * part[hit] - solid.centre[frame]).T
+            colour *= _speckle(x, y, z, scene.room.detail)[:, None]
         rgb[window][hit] = colour
     return rgb, depth, index
 
 
 def _cast_room(room: Room, origin: FloatArray, directions: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Depth (h,w) and colour (h,w,3) of the room's faces, seen from inside."""
-    safe = np.where(np.abs(directions) < _TINY, _TINY, directions)
-    wall = np.where(safe > 0, room.high, room.low)
-    exits = (wall - origin) / safe
-    axis = exits.argmin(axis=-1)
-    depth = np.take_along_axis(exits, axis[..., None], axis=-1)[..., 0]
-    face = 2 * axis + np.take_along_axis(safe > 0, axis[..., None], axis=-1)[..., 0]
-    points = origin + depth[..., None] * directions
+    # One axis at a time: whole arrays are several times faster than threes of numbers beside each other.
+    rays = [np.ascontiguousarray(directions[..., axis]) for axis in range(3)]
+    exits, upward = [], []
+    for axis, along in enumerate(rays):
+        safe = np.where(np.abs(along) < _TINY, _TINY, along)
+        upward.append(safe > 0)
+        exits.append((np.where(upward[axis], room.high[axis], room.low[axis]) - origin[axis]) / safe)
+    depth = np.minimum(np.minimum(exits[0], exits[1]), exits[2])
+    # The first axis wins a tie, in an edge of the room.
+    is_x = exits[0] == depth
+    is_z = ~is_x & (exits[1] != depth)
+    face = np.where(is_x, upward[0], np.where(is_z, 4 + upward[2], 2 + upward[1]))
+    points = [start + depth * along for start, along in zip(origin, rays, strict=True)]
     # The two coordinates that span the face, in patches.
-    first = np.where(axis == 0, points[..., 1], points[..., 0]) / room.patch_m
-    second = np.where(axis == 2, points[..., 1], points[..., 2]) / room.patch_m
+    first = np.where(is_x, points[1], points[0]) / room.patch_m
+    second = np.where(is_z, points[1], points[2]) / room.patch_m
     size = room.palette.shape[1]
     row = np.floor(first).astype(np.int64) % size
     column = np.floor(second).astype(np.int64) % size
     rgb = room.palette[face, row, column]
     if room.detail > 0:
-        rgb = rgb * _speckle(points, room.detail)
+        rgb *= _speckle(points[0], points[1], points[2], room.detail)[..., None]
     return depth, rgb
 
 
-def _speckle(points: FloatArray, strength: float) -> FloatArray:
-    """Brightness factor (...,1) of a fine solid pattern: two crossed waves of 15 and 40 cm that never line up."""
-    x, y, z = points[..., 0], points[..., 1], points[..., 2]
+def _speckle(x: FloatArray, y: FloatArray, z: FloatArray, strength: float) -> FloatArray:
+    """Brightness factor (...) of a fine solid pattern: two crossed waves of 15 and 40 cm that never line up."""
     coarse = np.sin(41.0 * x + 7.3 * y) * np.sin(37.0 * z - 5.1 * x) + np.sin(43.0 * y + 3.7 * z)
     fine = np.sin(15.1 * (x + z) + 1.0) * np.sin(16.9 * (y - x))
-    return (1.0 + strength * (0.3 * coarse + 0.7 * fine))[..., None]
+    factor: FloatArray = 1.0 + strength * (0.3 * coarse + 0.7 * fine)
+    return factor
 
 
 def _window(

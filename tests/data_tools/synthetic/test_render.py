@@ -149,3 +149,27 @@ def test_a_clip_shows_most_of_its_objects_at_both_ends():
             total += 1
             shown += bool((render.mask[0] == index).sum() > 20 and (render.mask[-1] == index).sum() > 20)
     assert shown / total > 0.9
+
+
+class TestWorldToMeasure:
+    """The preset "tiny_stereo"."""
+
+    def test_either_the_camera_or_the_object_moves(self):
+        config = world_preset("tiny_stereo")
+        scenes = [clip_scene(0, number, FRAMES, 1.0, config) for number in range(40)]
+        for scene in scenes:
+            assert [item.is_moving for item in scene.objects] == [scene.camera_motion == "still"]
+        assert 10 < sum(scene.camera_motion == "still" for scene in scenes) < 30
+
+    def test_half_the_size_averages_most_of_the_pattern_out(self):
+        config = world_preset("tiny_stereo")
+        calm = config.replace(detail=0.0)
+        for number in range(3):
+            patterned, plain = (
+                render_stereo(clip_scene(0, number, FRAMES, 1.0, each), each, 128, 128).left[0].astype(np.float64)
+                for each in (config, calm)
+            )
+            full = np.abs(patterned - plain).mean()
+            half = np.abs((patterned - plain).reshape(64, 2, 64, 2, 3).mean(axis=(1, 3))).mean()
+            assert 4 < full < 12  # grey levels of 255
+            assert half < 0.8 * full
