@@ -1,4 +1,4 @@
-"""The whole way on one machine: world, questions, tiny model, SFT, cold start, GRPO, evaluation, table and curve."""
+"""The whole way on one machine: stereo world, annotation, questions, tiny model, training, evaluation, table, curve."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mllm4d_verl.data_tools.errors import InputError
 
 from .command import TrainingJob
 from .console import StepProgress, console, count_progress
+from .demo_check import check_rows, check_summary, demo_check
 from .metrics import read_metrics, series
 from .recipe import STAGES, Recipe
 from .run import plan_training, run_training
@@ -22,6 +23,7 @@ from .stages import StageLog
 from .validation import check_inputs
 
 if TYPE_CHECKING:
+    from mllm4d_verl.data_tools.annotation.config import AnnotateConfig
     from mllm4d_verl.evaluation import Comparison
 
 SETTINGS_FILE = "demo.yaml"
@@ -81,6 +83,13 @@ def question_config(settings: dict[str, Any], seed: int) -> Any:
     return QuestionConfig(seed=seed, thresholds=thresholds, **options)
 
 
+def annotation_config(settings: dict[str, Any], **changes: Any) -> AnnotateConfig:
+    """The AnnotateConfig of a demo's `annotate` settings, with further changes."""
+    from mllm4d_verl.data_tools.annotation.config import load_config
+
+    return load_config(None, {**settings, **changes})
+
+
 def run_demo(recipe: Recipe, out: Path, seed: int = 0, scale: str = "full", stall_minutes: float = 15.0) -> DemoResult:
     """Run every stage that is not done yet.
 
@@ -125,10 +134,20 @@ class _Demo:
     def make_data(self) -> None:
         from mllm4d_verl.data_tools.synthetic import world_preset
 
-        world, questions, model = (self.settings[part] for part in ("world", "questions", "model"))
+        parts = ("world", "annotate", "questions", "check", "model")
+        world, annotation, questions, check, model = (self.settings[part] for part in parts)
         family = asdict(world_preset(world["preset"]))
-        self._stage("world", [world, family, self.seed], (), "world", lambda: self._make_world(world))
-        self._stage("questions", [questions, self.seed], ("world",), "qa", lambda: self._make_questions(questions))
+        self._stage(
+            "world", [world, family, self.seed], (), "world", lambda: self._make_world(world, self.out / "world")
+        )
+        config = annotation_config(annotation)
+        self._stage(
+            "annotate", config.fingerprint, ("world",), "clips", lambda: self._annotate("world", "clips", config)
+        )
+        self._stage("questions", [questions, self.seed], ("annotate",), "qa", lambda: self._make_questions(questions))
+        after = ("world", "annotate", "questions")
+        self._stage("check", check, after, "check", lambda: self._check(world, annotation, check["clips"]))
+        console.print(demo_check(self.log.records["check"]["figures"]), highlight=False)
         self._stage("model", [model, self.seed], ("questions",), "model", lambda: self._make_model(model))
 
     def train(self) -> None:
@@ -148,7 +167,7 @@ class _Demo:
 
     def evaluate(self) -> None:
         for name, stage, asked_as in _EVALUATED:
-            settings = {**self.settings["evaluation"], "template": self._prompt_of(asked_as)}
+            settings = {**self.settings["evaluation"], "template": self._prompt_of(asked_as), "dataset": self._frames()}
             self._stage(
                 f"evaluation-{stage}",
                 settings,
@@ -157,7 +176,7 @@ class _Demo:
                 lambda name=name, stage=stage, settings=settings: self._evaluate(name, stage, stage, settings),
             )
         for name, stage in _COMPARED:
-            settings = {**self.settings["comparison"], "template": self._prompt_of("grpo")}
+            settings = {**self.settings["comparison"], "template": self._prompt_of("grpo"), "dataset": self._frames()}
             folder = f"{stage}-sampled"
             self._stage(
                 folder,
@@ -198,7 +217,9 @@ class _Demo:
             "peak_memory_bytes": max(record["peak_memory_bytes"] for record in records.values()),
             "stages": stages,
             "parameters": records["model"]["figures"]["parameters"],
+            "annotation": records["annotate"]["figures"],
             "questions": records["questions"]["figures"],
+            "check": records["check"]["figures"],
             "models": {name: records[f"evaluation-{stage}"]["figures"] for name, stage, _ in _EVALUATED},
             "reward_curve": curve,
             "comparison": self.comparison().to_dict(),
@@ -217,32 +238,64 @@ class _Demo:
         memory = f"{record['peak_memory_bytes'] / 2**30:.1f} GiB"
         console.print(f"[green]✓[/green] {name:<22} {state:>11}  {memory:>9}", highlight=False)
 
-    def _make_world(self, world: dict[str, Any]) -> dict[str, Any]:
+    def _make_world(self, world: dict[str, Any], out: Path, dense: bool = False) -> dict[str, Any]:
         from mllm4d_verl.data_tools.synthetic import write_world
 
         options = dict(world)
         preset, clips = options.pop("preset"), options.pop("clips")
         with count_progress("world: clips") as progress:
             ids = write_world(
-                self.out / "world",
+                out,
                 clips=clips,
                 seed=self.seed,
                 config=preset,
-                dense=False,
+                dense=dense,
                 workers=os.cpu_count() or 1,
                 progress=progress,
                 **options,
             )
         return {"clips": len(ids)}
 
+    def _annotate(self, world: str, out: str, config: AnnotateConfig) -> dict[str, Any]:
+        """Clips from the stereo videos of a world; its truth lies beside them and is not read."""
+        from mllm4d_verl.data_tools.annotation.run import annotate, find_source
+
+        with count_progress("annotation: clips") as progress:
+            report = annotate(
+                find_source(self.out / world), self.out / out, config, workers=os.cpu_count() or 1, progress=progress
+            )
+        return {
+            "clips": report.clips,
+            "kept": report.kept,
+            "rejected": report.rejected,
+            "quarantined": report.quarantined,
+        }
+
     def _make_questions(self, questions: dict[str, Any]) -> dict[str, Any]:
         from mllm4d_verl.data_tools.questions import write_questions
 
         with count_progress("questions: clips") as progress:
             report = write_questions(
-                self.out / "world", self.out / "qa", question_config(questions, self.seed), progress
+                self.out / "clips", self.out / "qa", question_config(questions, self.seed), progress
             )
         return {"rows": report.rows, "clips": report.clips, "cold_start": report.cold_start}
+
+    def _check(self, world: dict[str, Any], annotation: dict[str, Any], clips: int) -> dict[str, Any]:
+        """Estimates against truth: the first clips, made once more with exact depth and masks, and held-out answers."""
+        from mllm4d_verl.data_tools.annotation.check import CheckConfig, check_clips
+        from mllm4d_verl.data_tools.schema import read_qa
+
+        folder = self.out / "check"
+        self._make_world({**world, "clips": clips}, folder / "world", dense=True)
+        self._annotate("check/world", "check/clips", annotation_config(annotation, write_masks=True))
+        with count_progress("check: clips") as progress:
+            config = CheckConfig(num_frames=world["num_frames"])
+            report = check_clips(folder / "clips", folder / "world", config, progress)
+        with count_progress("check: held-out clips") as progress:
+            answers = check_rows(
+                read_qa(self.out / "qa" / "test.parquet"), self.out / "clips", self.out / "world", progress
+            )
+        return check_summary(report, answers)
 
     def _make_model(self, model: dict[str, Any]) -> dict[str, Any]:
         from safetensors import safe_open
@@ -302,7 +355,12 @@ class _Demo:
         }
 
     def _overrides_of(self, stage: str) -> tuple[str, ...]:
-        return tuple(self.settings["training"][stage])
+        frames = (f"data.{name}={value}" for name, value in self._frames().items())
+        return (*frames, *self.settings["training"][stage])
+
+    def _frames(self) -> dict[str, int]:
+        """Keys of the data config, the same in every stage, that say what size the model sees."""
+        return {"max_pixels": self.settings["max_pixels"]}
 
     def _prompt_of(self, stage: str) -> str:
         return self.recipe.compose(stage, self._overrides_of(stage)).data.prompt_template

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("verl")
 
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.training.demo import demo_comparison, demo_settings, demo_table, plot_rewards, question_config
+from mllm4d_verl.training.demo import (
+    annotation_config,
+    demo_comparison,
+    demo_settings,
+    demo_table,
+    plot_rewards,
+    question_config,
+)
+from mllm4d_verl.training.demo_check import check_rows, demo_check
 from mllm4d_verl.training.recipe import STAGES, find_recipe
 from mllm4d_verl.training.stages import StageLog
 
@@ -27,6 +38,8 @@ class TestSettings:
         settings = demo_settings(recipe, scale)
         assert question_config(settings["questions"], seed=0).num_frames <= settings["world"]["num_frames"]
         assert world_preset(settings["world"]["preset"])
+        assert annotation_config(settings["annotate"]).frames.min_frames <= settings["world"]["num_frames"]
+        assert settings["check"]["clips"] <= settings["world"]["clips"]
         for stage in STAGES:
             recipe.compose(stage, settings["training"][stage])
 
@@ -43,6 +56,75 @@ class TestSettings:
     def test_recipe_without_a_demo(self):
         with pytest.raises(InputError, match="has no demo"):
             demo_settings(find_recipe("qwen3_vl_8b"), "full")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """World, estimated clips and questions of eight clips, made with the demo's settings by two processes."""
+    return make_data(tmp_path_factory.mktemp("demo") / "twice", workers=2)
+
+
+def make_data(folder: Path, workers: int) -> Path:
+    from mllm4d_verl.data_tools.annotation.run import annotate, find_source
+    from mllm4d_verl.data_tools.questions import write_questions
+    from mllm4d_verl.data_tools.synthetic import write_world
+
+    settings = demo_settings(find_recipe("tiny_cpu"), "quick")
+    world = {**settings["world"], "clips": 8}
+    write_world(folder / "world", config=world.pop("preset"), dense=False, **world)
+    source = find_source(folder / "world")
+    annotate(source, folder / "clips", annotation_config(settings["annotate"]), workers=workers)
+    write_questions(folder / "clips", folder / "qa", question_config(settings["questions"], seed=0))
+    return folder
+
+
+class TestData:
+    def test_the_same_bytes_whatever_the_workers(self, data, tmp_path):
+        again = make_data(tmp_path / "once", workers=1)
+        digests = [
+            {
+                str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in folder.rglob("*")
+                if path.is_file()
+            }
+            for folder in (data, again)
+        ]
+        assert digests[0] == digests[1]
+        assert {"qa/train.parquet", "qa/test.parquet", "clips/clip4d/clip_00000.npz"} <= digests[0].keys()
+
+    def test_estimates_are_kept_and_answer_as_the_truth_does(self, data):
+        from mllm4d_verl.data_tools.schema import read_clip_index, read_qa
+
+        assert len(read_clip_index(data / "clips")) >= 7
+        rows = [row for split in ("train", "val", "test") for row in read_qa(data / "qa" / f"{split}.parquet")]
+        answers = check_rows(rows, data / "clips", data / "world")
+        assert answers["all"]["questions"] == len(rows)
+        assert {"camera_relative_direction", "object_camera_relative_direction_lateral"} <= answers["all"][
+            "tasks"
+        ].keys()
+        assert answers["directions"]["agreement"] >= 0.9
+
+    def test_truth_agrees_with_itself(self, data):
+        from mllm4d_verl.data_tools.questions import build_questions
+        from mllm4d_verl.data_tools.schema import iter_clips
+
+        questions = demo_settings(find_recipe("tiny_cpu"), "quick")["questions"]
+        rows = build_questions(iter_clips(data / "world"), question_config(questions, seed=0))
+        assert check_rows(rows, data / "world", data / "world")["all"]["agreement"] == 1
+
+    def test_check_in_words(self):
+        figures = {
+            "clips": 60,
+            "depth_error": 0.0186,
+            "camera_error_m": 0.0172,
+            "object_recall": 1.0,
+            "questions": 700,
+            "agreement": 0.961,
+            "direction_agreement": None,
+        }
+        text = demo_check(figures)
+        assert "60 clips: depth off by 1.9%, the camera by 1.7 cm" in text
+        assert "96% of the answers are the truth's, - of those in words" in text
 
 
 class TestStageLog:
