@@ -21,6 +21,11 @@ from .tracking import Sighting, Track, colour_distance, colour_histogram, join_f
 _NOISE_OF_SIZE = 0.15  # of the centre; a thing's centre is known better than its size
 # Net motion over the standard deviation of one depth: far away, depths wander together by more than one of it.
 _MOTION_OF_DEPTH = 1.8
+_DEPTH_OF_WIDTH = 0.5  # no face of a thing lies farther from its middle than this share of its width
+# Pixels, and share of the disparity: between neighbours (over two pixels), more is a jump from surface to surface.
+_JUMP_PX, _JUMP = 0.3, 0.04
+_LEAST_CORNERS = 6  # that say where a thing goes
+_ODD_RATIO = 1.33
 _SLOW_PX = 3.0  # what moves more than this over the short gap is found by it
 _COMMON_ERROR = 0.5  # of the standard deviation of one depth; measured on the synthetic world
 MAX_OBJECTS = 255  # a mask is a byte a pixel
@@ -158,17 +163,42 @@ class ObjectFinder:
                 common = _COMMON_ERROR * float(np.median([one.depth_std_m for one in track.sightings]))
                 kept.append((track, float(np.hypot(noise, common)), motion))
         rejected = len(raw) - len(kept)
-        masks = np.zeros((num_frames, self.small_camera.height, self.small_camera.width), np.uint8)
+        masks = self._share_pixels([track for track, _, _ in kept])
         objects = []
         for number, (track, noise, motion) in enumerate(kept, start=1):
             points = [np.zeros((0, 3), np.float32) for _ in range(num_frames)]
             for sighting in track.sightings:
-                masks[sighting.frame][sighting.mask] = number
-                points[sighting.frame] = thin_points(sighting.points)
+                own = masks[sighting.frame] == number
+                cloud = sighting.points
+                if int(own.sum()) < int(sighting.mask.sum()):
+                    local = surface_points(self.small_camera, self._disparities[sighting.frame], own)
+                    cloud = transform_points(poses[sighting.frame], local)
+                points[sighting.frame] = thin_points(cloud)
             objects.append(FoundObject(number, points, noise, motion))
         noises = [item.noise_m for item in objects]
         images = np.stack(self._images) if self._images else np.zeros((0, 0, 0, 3), np.uint8)
         return FoundObjects(objects, masks, images, float(np.median(noises)) if noises else 0.0, rejected)
+
+    def _share_pixels(self, tracks: list[Track]) -> NDArray[np.uint8]:
+        """(T, h, w) numbers of the tracks, from 1; a pixel of several is that of the nearest in disparity.
+
+        What was really seen has a pixel before what was carried there.
+        """
+        masks = np.zeros((len(self._images), self.small_camera.height, self.small_camera.width), np.uint8)
+        claims: dict[int, list[tuple[int, Sighting]]] = {}
+        for number, track in enumerate(tracks, start=1):
+            for sighting in track.sightings:
+                claims.setdefault(sighting.frame, []).append((number, sighting))
+        for frame, found in claims.items():
+            disparity = self._disparities[frame]
+            least = np.full(disparity.shape, np.inf, np.float32)
+            for number, sighting in found:
+                middle = float(np.nanmedian(disparity[sighting.mask]))
+                away = np.abs(disparity - middle) + (1e3 if sighting.sigmas == 0 else 0)
+                better = sighting.mask & (np.nan_to_num(away, nan=1e6) < least)
+                masks[frame][better] = number
+                least[better] = np.nan_to_num(away, nan=1e6)[better]
+        return masks
 
     # --------------------------------------------------------------------------------------------------- segments
 
@@ -319,6 +349,7 @@ class ObjectFinder:
         What stops for a moment, or moves too slowly for two frames to tell, is where it would be, at the depth and with
         the colours it would have; what went behind something is not.
         """
+        track = without_odd(track)
         if len(track.sightings) < 3:
             return track
         by_frame = {sighting.frame: sighting for sighting in track.sightings}
@@ -351,7 +382,9 @@ class ObjectFinder:
         if old[2] <= 0 or new[2] <= 0:
             return None
         shift = project_points(camera.intrinsics, new) - project_points(camera.intrinsics, old)
-        move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+        move = self._followed(before.mask, source, t, shift)
+        if move is None:
+            move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
         size = (camera.width, camera.height)
         mask = cv2.warpAffine(before.mask.astype(np.uint8), move, size, flags=cv2.INTER_NEAREST) > 0
         disparity = self._disparities[t]
@@ -371,6 +404,32 @@ class ObjectFinder:
         if len(sighting.points) < 6:
             return None
         return sighting
+
+    def _followed(self, mask: NDArray[np.bool_], source: int, t: int, shift: FloatArray) -> FloatImage | None:
+        """(2, 3) where corners of a thing go from frame `source` to its neighbour t; None where too few are found.
+
+        Scale, turn and shift of most of them; those that are not found on the way back do not count.
+        """
+        old, new = self._gray(source), self._gray(t)
+        inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+        corners = cv2.goodFeaturesToTrack(old, 60, 0.02, 3, mask=inner, blockSize=5)
+        if corners is None or len(corners) < _LEAST_CORNERS:
+            return None
+        options = {"winSize": (9, 9), "maxLevel": 2}
+        guess = (corners + shift.astype(np.float32)).astype(np.float32)
+        flags = cv2.OPTFLOW_USE_INITIAL_FLOW
+        there, found, _ = cv2.calcOpticalFlowPyrLK(old, new, corners, guess, flags=flags, **options)
+        back, returned, _ = cv2.calcOpticalFlowPyrLK(new, old, there, corners.copy(), flags=flags, **options)
+        good = (found[:, 0] == 1) & (returned[:, 0] == 1) & (np.linalg.norm(back - corners, axis=2)[:, 0] < 0.5)
+        if int(good.sum()) < _LEAST_CORNERS:
+            return None
+        move, inliers = cv2.estimateAffinePartial2D(corners[good], there[good], ransacReprojThreshold=1.0)
+        if move is None or int(inliers.sum()) < max(_LEAST_CORNERS, 0.5 * int(good.sum())):
+            return None
+        return np.asarray(move, np.float32)
+
+    def _gray(self, t: int) -> Image:
+        return np.asarray(cv2.cvtColor(self._images[t], cv2.COLOR_RGB2GRAY), np.uint8)
 
     def _velocity(self, t: int, other: int, poses: FloatArray, seen: Evidence, segment: Segment) -> FloatArray:
         """(3,) world metres per frame: the median over pixels that both frames show."""
@@ -413,8 +472,8 @@ def surface_points(camera: StereoCamera, disparity_px: FloatImage, mask: NDArray
         disparity_px: (H, W), NaN where unknown.
         mask: (H, W) bool.
 
-    Off the surface is what lies farther from the median depth than the object is deep: three times the median
-    deviation, but at least a tenth of the object's width.
+    Off the surface is what lies farther from the median depth than three times the median deviation, and a tenth of
+    the object's width, unless no jump of depth parts it from what is nearer: a receding side of a box is the box.
     """
     rows, columns = np.nonzero(mask & np.isfinite(disparity_px))
     if not len(rows):
@@ -433,8 +492,27 @@ def surface_points(camera: StereoCamera, disparity_px: FloatImage, mask: NDArray
     middle = float(np.median(depth))
     spread = 1.4826 * float(np.median(np.abs(depth - middle)))
     width = (columns.max() - columns.min() + 1) * middle / camera.focal_px
-    near = np.abs(depth - middle) <= max(3 * spread, 0.1 * width, 0.02 * middle)
+    away = np.abs(depth - middle)
+    near = away <= max(3 * spread, 0.1 * width, 0.02 * middle)
+    if not near.all():
+        joined = _joined_to(smooth, inside, rows[near] - top, columns[near] - left)[rows - top, columns - left]
+        near |= joined & (away <= _DEPTH_OF_WIDTH * width)
     return camera.lift(np.stack([columns, rows], axis=1)[near], depth[near])
+
+
+def _joined_to(
+    disparity_px: FloatImage, inside: NDArray[np.bool_], rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """(H, W) pixels inside that no jump of disparity parts from those given, which are most of them."""
+    square = np.ones((3, 3), np.uint8)
+    high = cv2.dilate(disparity_px, square)
+    flat = inside & (high - cv2.erode(disparity_px, square) < np.maximum(_JUMP_PX, _JUMP * high))
+    _, labels = cv2.connectedComponents(flat.astype(np.uint8), connectivity=4)
+    count = np.bincount(labels.ravel())
+    known = np.bincount(labels[rows, columns], minlength=len(count))
+    belongs = known > 0.5 * count
+    belongs[0] = False
+    return belongs[labels]
 
 
 def thin_points(points: FloatArray) -> NDArray[np.float32]:
@@ -443,6 +521,20 @@ def thin_points(points: FloatArray) -> NDArray[np.float32]:
         chosen = np.linspace(0, len(points) - 1, MAX_POINTS_PER_OBJECT).round().astype(np.intp)
         points = points[chosen]
     return points.astype(np.float32)
+
+
+def without_odd(track: Track) -> Track:
+    """The track without the frames in which a thing was seen in part, or together with something else.
+
+    Its surface, pixels times squared depth, changes slowly, even where it goes behind something: where it differs from
+    the median of the five sightings around by a third, the mask is not that of the thing.
+    """
+    if len(track.sightings) < 5:
+        return track
+    surface = np.array([len(one.points) * one.depth_std_m for one in track.sightings])
+    usual = np.array([np.median(surface[max(0, min(n - 2, len(surface) - 5)) :][:5]) for n in range(len(surface))])
+    even = (surface > usual / _ODD_RATIO) & (surface < usual * _ODD_RATIO)
+    return Track([one for one, is_even in zip(track.sightings, even, strict=True) if is_even])
 
 
 def center_noise(track: Track) -> float:
