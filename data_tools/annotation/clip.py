@@ -24,9 +24,10 @@ from ..stereo.alignment import measure_alignment
 from ..stereo.clip import StereoClip
 from ..synthetic.mp4 import write_mp4
 from .config import AnnotateConfig
+from .learned import FoundByName, load_segmenter
 from .naming import EntityNamer, name_tracks
 from .naming_pictures import BoxRegions, MaskRegions, Regions
-from .objects import Objects, SourceObjects, objects_of
+from .objects import ObjectPart, Objects, SourceObjects, objects_of
 from .quality import Reason, alignment_figures, alignment_reason, broken_limits, frame_figures
 from .store import AnnotationFolder, Outcome
 from .stretch import Shot, Stretch, checked_poses, find_shots
@@ -152,7 +153,7 @@ class _ShotAnnotation:
         disparities = self._disparities()
         odometry, head = self._start(disparities)
         keep_masks = self.config.write_masks or self.namer is not None
-        find = objects_of(self.view, self.config.origin.objects, self.config.objects, keep_masks)
+        find = self._object_part(keep_masks)
         valid: list[float] = []
         depths: list[float] = []
         self._depths: list[NDArray[np.float16]] = []
@@ -186,6 +187,14 @@ class _ShotAnnotation:
             "objects": objects.origin,
         }
         return trajectory, objects
+
+    def _object_part(self, keep_masks: bool) -> ObjectPart:
+        origin, learned = self.config.origin.objects, self.config.learned
+        has_own = origin == "source" or (origin == "auto" and self.view.objects is not None)
+        if learned.is_on and not has_own:
+            segmenter = load_segmenter(learned)
+            return FoundByName(self.view, self.shot.left, segmenter, learned.names, self.config.objects, keep_masks)
+        return objects_of(self.view, origin, self.config.objects, keep_masks)
 
     def _named(self, objects: Objects) -> list[ObjectTrack]:
         """The tracks with their final words. Only clips that are kept are asked about."""

@@ -18,6 +18,7 @@ from ..estimation.disparity import DisparityConfig
 from ..estimation.objects import ObjectConfig
 from ..estimation.odometry import OdometryConfig
 from ..stereo.alignment import AlignmentLimits
+from .learned import LearnedConfig
 from .naming import NamingConfig
 from .quality import QualityLimits
 
@@ -97,7 +98,7 @@ class AnnotateConfig:
 
     Attributes:
         write_masks: also write masks and depth, `masks/<clip>.npz`, for pictures and checks; far larger than the rest.
-        origin, frames, alignment, disparity, odometry, objects, naming, quality, run: see there.
+        origin, frames, alignment, disparity, odometry, objects, learned, naming, quality, run: see there.
     """
 
     write_masks: bool = False
@@ -107,6 +108,7 @@ class AnnotateConfig:
     disparity: DisparityConfig = field(default_factory=DisparityConfig)
     odometry: OdometryConfig = field(default_factory=OdometryConfig)
     objects: ObjectConfig = field(default_factory=ObjectConfig)
+    learned: LearnedConfig = field(default_factory=LearnedConfig)
     naming: NamingConfig = field(default_factory=NamingConfig)
     quality: QualityLimits = field(default_factory=QualityLimits)
     run: RunConfig = field(default_factory=RunConfig)
@@ -119,7 +121,9 @@ class AnnotateConfig:
     def deciding(self) -> dict[str, Any]:
         """The settings that results depend on."""
         plain = {name: value for name, value in self.to_dict().items() if name != "run"}
-        return {**plain, "naming": self.naming.deciding()}
+        del plain["learned"]  # so that folders from before there were networks can be finished
+        learned = {"learned": self.learned.deciding()} if self.learned.is_on else {}
+        return {**plain, **learned, "naming": self.naming.deciding()}
 
     @property
     def fingerprint(self) -> str:
@@ -141,12 +145,24 @@ def load_config(file: str | os.PathLike[str] | None = None, changes: Mapping[str
     config = AnnotateConfig()
     if file is not None:
         config = _changed(config, _read_yaml(Path(file)), "", file)
-    for key, value in (changes or {}).items():
-        nested: Any = value
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        config = _changed(config, nested, "", None)
-    return config
+    return _changed(config, _nested(changes or {}), "", None)
+
+
+def _nested(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as groups: settings that need one another, an address and a model, are changed together."""
+    nested: dict[str, Any] = {}
+    for key, value in changes.items():
+        *groups, leaf = key.split(".")
+        place = nested
+        for group in groups:
+            if not isinstance(place.get(group), dict):
+                place[group] = {}
+            place = place[group]
+        if isinstance(value, Mapping) and isinstance(place.get(leaf), dict):
+            place[leaf].update(value)
+        else:
+            place[leaf] = dict(value) if isinstance(value, Mapping) else value
+    return nested
 
 
 def dump_config(config: AnnotateConfig) -> str:

@@ -19,6 +19,7 @@ from ..readers import find_reader, recognise
 from ..schema import write_clip_index
 from ..stereo.clip import ClipRef
 from .config import AnnotateConfig
+from .learned import check_learned
 from .naming import Breaker, EntityNamer
 from .store import AnnotationFolder, Status
 from .worker import DiskFullError, Setup, Worker
@@ -125,6 +126,8 @@ def annotate(
     config = config or AnnotateConfig()
     if config.naming.is_on:
         EntityNamer(config.naming)  # a key or package that is missing is told once, not by every clip
+    if config.learned.is_on:
+        check_learned(config.learned)
     folder = AnnotationFolder(Path(os.path.abspath(out)))
     report_progress = progress or (lambda done, total: None)
     started = time.monotonic()

@@ -80,3 +80,12 @@ def test_the_fingerprint_is_of_what_decides():
     assert load_config(None, asked).fingerprint != plain
     elsewhere = {"naming": {"base_url": "http://two/v1", "model": "m", "cache_dir": "names"}}
     assert load_config(None, elsewhere).fingerprint == load_config(None, asked).fingerprint
+
+
+@pytest.mark.parametrize("first", ["naming.base_url", "naming.model"])
+def test_settings_that_need_one_another_come_in_any_order(first):
+    both = {"naming.base_url": "http://localhost:8000/v1", "naming.model": "some-vl"}
+    config = load_config(None, {first: both[first], **both, "naming.max_chars": 40})
+    assert (config.naming.base_url, config.naming.model, config.naming.max_chars) == (*both.values(), 40)
+    mixed = load_config(None, {"naming.max_chars": 40, "naming": {"model": "m", "base_url": "http://x/v1"}})
+    assert (mixed.naming.model, mixed.naming.max_chars) == ("m", 40)

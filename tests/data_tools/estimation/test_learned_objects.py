@@ -1,10 +1,14 @@
 """Learned masks: real Grounding DINO, SAM 2 and SAM 3 of a few thousand random weights prove that the parts fit."""
 
+import shutil
 import sys
 
 import numpy as np
 import pytest
 
+from mllm4d_verl.data_tools.annotation.clip import annotate_clip
+from mllm4d_verl.data_tools.annotation.config import load_config
+from mllm4d_verl.data_tools.annotation.run import annotate, find_source
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.estimation.learned_objects import (
     Detection,
@@ -15,177 +19,19 @@ from mllm4d_verl.data_tools.estimation.learned_objects import (
     distinct,
     mask_iou,
 )
+from mllm4d_verl.data_tools.readers import open_clip
+from mllm4d_verl.data_tools.schema import read_clip
+from mllm4d_verl.data_tools.synthetic import world_preset, write_world
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 transformers = pytest.importorskip("transformers")
 if not hasattr(transformers, "Sam2VideoModel"):
     pytest.skip("this transformers has no SAM 2 video model", allow_module_level=True)
+tiny_networks = pytest.importorskip("tiny_networks")
 
 FRAMES, HEIGHT, WIDTH = 5, 48, 80
 NAMES = ["red ball", "blue box", "car"]
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "red", "ball", "blue", "box", "car"]
-
-
-def write_detector(folder):
-    config = transformers.GroundingDinoConfig(
-        backbone_config=transformers.SwinConfig(
-            image_size=64,
-            patch_size=4,
-            embed_dim=8,
-            depths=[1] * 4,
-            num_heads=[1] * 4,
-            window_size=4,
-            out_indices=[2, 3, 4],
-        ),
-        text_config=transformers.BertConfig(
-            vocab_size=len(WORDS),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            max_position_embeddings=64,
-        ),
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        num_queries=6,
-        max_text_len=32,
-    )
-    torch.manual_seed(0)
-    transformers.GroundingDinoForObjectDetection(config).save_pretrained(folder)
-    tokenizer = transformers.BertTokenizer(vocab={word: place for place, word in enumerate(WORDS)})
-    images = transformers.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
-    transformers.GroundingDinoProcessor(images, tokenizer).save_pretrained(folder)
-
-
-def write_tracker(folder):
-    from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
-    from transformers.models.sam2_video import configuration_sam2_video as parts
-
-    vision = transformers.Sam2VisionConfig(
-        backbone_config=Sam2HieraDetConfig(
-            image_size=[64, 64],
-            hidden_size=8,
-            blocks_per_stage=[1, 1, 2, 1],
-            embed_dim_per_stage=[8, 16, 32, 64],
-            num_attention_heads_per_stage=[1] * 4,
-            window_size_per_stage=[4] * 4,
-            global_attention_blocks=[3],
-        ),
-        backbone_channel_list=[64, 32, 16, 8],
-        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
-        fpn_hidden_size=128,
-    )
-    config = transformers.Sam2VideoConfig(
-        vision_config=vision,
-        prompt_encoder_config=parts.Sam2VideoPromptEncoderConfig(hidden_size=128, image_size=64),
-        mask_decoder_config=parts.Sam2VideoMaskDecoderConfig(
-            hidden_size=128, mlp_dim=32, num_attention_heads=2, iou_head_hidden_dim=16
-        ),
-        image_size=64,
-        memory_attention_hidden_size=128,
-        memory_attention_num_layers=1,
-        memory_attention_feed_forward_hidden_size=32,
-        memory_attention_rope_feat_sizes=[4, 4],
-        memory_encoder_hidden_size=128,
-        memory_encoder_output_channels=64,
-        mask_downsampler_embed_dim=128,
-        memory_fuser_embed_dim=128,
-        memory_fuser_intermediate_dim=64,
-        num_maskmem=3,
-    )
-    torch.manual_seed(0)
-    transformers.Sam2VideoModel(config).save_pretrained(folder)
-    size = {"height": 64, "width": 64}
-    images = transformers.Sam2ImageProcessor(size=size, mask_size={"height": 16, "width": 16})
-    transformers.Sam2VideoProcessor(images, transformers.Sam2VideoVideoProcessor(size=size)).save_pretrained(folder)
-
-
-def write_sam3(folder):
-    from transformers.models.sam3_tracker_video import configuration_sam3_tracker_video as parts
-
-    def vision():
-        backbone = {
-            "model_type": "sam3_vit_model",
-            "hidden_size": 32,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 56,
-            "patch_size": 14,
-            "window_size": 2,
-            "global_attn_indexes": [1],
-            "pretrain_image_size": 28,
-        }
-        sizes = [[16, 16], [8, 8], [4, 4]]
-        return {
-            "model_type": "sam3_vision_model",
-            "backbone_config": backbone,
-            "fpn_hidden_size": 128,
-            "backbone_feature_sizes": sizes,
-        }
-
-    small = {"hidden_size": 128, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    detector = {
-        "model_type": "sam3",
-        "vision_config": vision(),
-        "text_config": {
-            "model_type": "clip_text_model",
-            "vocab_size": 64,
-            "hidden_size": 32,
-            "intermediate_size": 32,
-            "projection_dim": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "max_position_embeddings": 32,
-        },
-        "geometry_encoder_config": small,
-        "detr_encoder_config": small,
-        "detr_decoder_config": {**small, "num_layers": 2, "num_queries": 2},
-        "mask_decoder_config": {"hidden_size": 128, "num_attention_heads": 2},
-    }
-    tracker = transformers.Sam3TrackerVideoConfig(
-        vision_config=vision(),
-        prompt_encoder_config=parts.Sam3TrackerVideoPromptEncoderConfig(hidden_size=128, image_size=56, patch_size=14),
-        mask_decoder_config=parts.Sam3TrackerVideoMaskDecoderConfig(
-            hidden_size=128, mlp_dim=32, num_attention_heads=2, iou_head_hidden_dim=16
-        ),
-        memory_attention_hidden_size=128,
-        memory_attention_num_layers=1,
-        memory_attention_feed_forward_hidden_size=32,
-        memory_attention_rope_feat_sizes=[4, 4],
-        memory_encoder_hidden_size=128,
-        memory_encoder_output_channels=64,
-        mask_downsampler_embed_dim=128,
-        memory_fuser_embed_dim=128,
-        memory_fuser_intermediate_dim=64,
-        num_maskmem=3,
-    )
-    config = transformers.Sam3VideoConfig(
-        detector_config=detector,
-        tracker_config=tracker,
-        low_res_mask_size=16,
-        score_threshold_detection=0.01,  # random weights are sure of nothing
-        new_det_thresh=0.01,
-        hotstart_delay=0,
-        hotstart_unmatch_thresh=0,
-        hotstart_dup_thresh=0,
-    )
-    config.image_size = 56
-    torch.manual_seed(0)
-    transformers.Sam3VideoModel(config).save_pretrained(folder)
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    tokenizer = transformers.CLIPTokenizer(vocab={word: place for place, word in enumerate(words)}, merges=[])
-    size = {"height": 56, "width": 56}
-    images = transformers.Sam3ImageProcessor(size=size, mask_size={"height": 16, "width": 16})
-    videos = transformers.Sam2VideoVideoProcessor(size=size)
-    transformers.Sam3VideoProcessor(images, videos, tokenizer).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -201,8 +47,8 @@ def one_thread():
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     try:
-        write_detector(folder / "dino")
-        write_tracker(folder / "sam2")
+        tiny_networks.write_detector(folder / "dino")
+        tiny_networks.write_tracker(folder / "sam2")
     except (TypeError, ValueError, AttributeError) as error:
         pytest.skip(f"this transformers does not build the small models: {error}")
     return folder
@@ -262,7 +108,7 @@ class TestRealModels:
         if not hasattr(transformers, "Sam3VideoModel"):
             pytest.skip("this transformers has no SAM 3 video model")
         try:
-            write_sam3(tmp_path)
+            tiny_networks.write_sam3(tmp_path)
         except (TypeError, ValueError, AttributeError) as error:
             pytest.skip(f"this transformers does not build the small model: {error}")
         result = LearnedSegmenter("", str(tmp_path)).segment(video[:3], ["red ball", "car"])
@@ -414,3 +260,47 @@ class TestSmallParts:
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(InputError, match=f"need {package}, which is not installed"):
             LearnedSegmenter("a", "b")
+
+
+class TestInTheAnnotation:
+    """`mllm4d data annotate --set learned...`, with networks that see something everywhere."""
+
+    @pytest.fixture(scope="class")
+    def recording(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("recording") / "world"
+        config = world_preset("default").replace(camera_motions={"left": 1}, detail=0.3)
+        write_world(folder, 1, seed=2, width=96, height=64, num_frames=8, config=config, dense=False, workers=1)
+        shutil.rmtree(folder / "truth")
+        return folder
+
+    def settings(self, models, **changes):
+        learned = {"detector": str(models / "dino"), "tracker": str(models / "sam2"), "names": NAMES}
+        loose = {
+            "quality.min_matches": 0, "quality.min_valid_depth": 0, "quality.max_camera_noise_m": 99,
+            "quality.min_track_coverage": 0, "quality.max_reprojection_px": 99, "quality.allow_static": True,
+        }  # fmt: skip
+        return load_config(None, {"learned": {**learned, "min_score": 0.05, "keyframe_every": 8, **changes}, **loose})
+
+    def test_names_become_categories(self, models, recording, tmp_path):
+        (ref,) = find_source(recording).refs
+        (outcome,) = annotate_clip(open_clip(ref), self.settings(models), tmp_path)
+        assert outcome.is_kept, outcome.reasons
+        record = read_clip(tmp_path / "clip4d" / "clip_00000.npz")
+        assert record.objects
+        assert {track.category for track in record.objects} <= set(NAMES)
+        assert all(len(points) for track in record.objects for points in track.points[:1])
+        assert record.quality["objects"] == "estimate"
+
+    def test_what_is_missing_is_told_before_the_first_clip(self, models, recording, tmp_path, monkeypatch):
+        (tmp_path / "none").mkdir()
+        config = self.settings(models, tracker=str(tmp_path / "none"))
+        with pytest.raises(InputError, match="cannot be loaded") as caught:
+            annotate(find_source(recording), tmp_path / "out", config)
+        assert caught.value.field == "learned.tracker"
+        shutil.copy(models / "sam2" / "config.json", tmp_path / "none")  # a folder without its weights
+        with pytest.raises(InputError, match="cannot be loaded"):
+            annotate(find_source(recording), tmp_path / "out", config)
+        monkeypatch.setitem(sys.modules, "transformers", None)
+        with pytest.raises(InputError, match="need transformers, which is not installed"):
+            annotate(find_source(recording), tmp_path / "out", self.settings(models))
+        assert not (tmp_path / "out").exists()
