@@ -109,7 +109,7 @@ class _State(NamedTuple):
 
 
 class _Normal(NamedTuple):
-    """Normal equations: of the poses and the offset (P, P), (P,); of points (N, 3, 3), (N, 3); mixed (P, N, 3)."""
+    """Normal equations: of the poses and the offset (P, P), (P,); of points (N, 3, 3), (N, 3); mixed (N, P, 3)."""
 
     cameras: FloatArray
     camera_gradient: FloatArray
@@ -150,18 +150,23 @@ def _damped(normal: _Normal, damping: float) -> _Normal:
 def _step(normal: _Normal) -> tuple[FloatArray, FloatArray]:
     """The step of the cameras (P,) and of the points (N, 3)."""
     matrix, gradient, inverse = _eliminate(normal)
-    step = np.linalg.solve(matrix, -gradient)
-    pull = normal.point_gradient + np.einsum("pni,p->ni", normal.mixed, step)
-    return step, -np.einsum("nij,nj->ni", inverse, pull)
+    step = np.asarray(np.linalg.solve(matrix, -gradient), np.float64)
+    pull = normal.point_gradient + np.einsum("npi,p->ni", normal.mixed, step)
+    point_step: FloatArray = -np.einsum("nij,nj->ni", inverse, pull)
+    return step, point_step
 
 
 def _eliminate(normal: _Normal) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Normal matrix (P, P) and gradient (P,) of the cameras once points follow them; inverses (N, 3, 3) of points."""
-    inverse = np.linalg.inv(normal.points)
+    inverse = np.asarray(np.linalg.inv(normal.points), np.float64)
     count = len(normal.cameras)
-    follow = np.matmul(normal.mixed.transpose(1, 0, 2), inverse).transpose(1, 0, 2).reshape(count, -1)
-    matrix = normal.cameras - follow @ normal.mixed.reshape(count, -1).T
-    return matrix, normal.camera_gradient - follow @ normal.point_gradient.ravel(), inverse
+    follow, mixed = (
+        np.ascontiguousarray(part.transpose(1, 0, 2)).reshape(count, -1)
+        for part in (normal.mixed @ inverse, normal.mixed)
+    )
+    matrix: FloatArray = normal.cameras - follow @ mixed.T
+    gradient: FloatArray = normal.camera_gradient - follow @ normal.point_gradient.ravel()
+    return matrix, gradient, inverse
 
 
 def _jackknife(window: _Window, state: _State, groups: NDArray[np.int64]) -> FloatArray:
@@ -181,7 +186,7 @@ def _jackknife(window: _Window, state: _State, groups: NDArray[np.int64]) -> Flo
         matrix, gradient, _ = _eliminate(_damped(normal, 0.0))
         matrices.append(matrix)
         gradients.append(gradient)
-    matrix, gradient = sum(matrices), sum(gradients)
+    matrix, gradient = np.sum(matrices, axis=0), np.sum(gradients, axis=0)
     changes = np.stack(
         [
             np.linalg.solve(matrix - without, gradient_without - gradient)
@@ -287,14 +292,14 @@ class _Window:
         points = np.add.reduceat(by_point.transpose(0, 2, 1) @ heavy, self._starts)
         point_gradient = np.add.reduceat(np.einsum("mki,mk->mi", by_point, pull), self._starts)
         cameras, camera_gradient = np.zeros((self.size, self.size)), np.zeros(self.size)
-        mixed = np.zeros((self.size, len(points), 3))
+        mixed = np.zeros((len(points), self.size, 3))
         for number, rows in enumerate(self._of_view):
             place = slice(6 * number, 6 * number + 6)
             mine = by_pose[rows].reshape(-1, 6)
             cameras[place, place] = mine.T @ (mine * weights[rows].reshape(-1, 1))
             camera_gradient[place] = mine.T @ pull[rows].ravel()
             block = by_pose[rows].transpose(0, 2, 1) @ heavy[rows]
-            mixed[place, self.observations.point[rows]] = block.transpose(1, 0, 2)
+            mixed[self.observations.point[rows], place] = block
         if self.fit_offset:
             by_offset = self.has_disparity * self.scale[2]
             for number, rows in enumerate(self._of_view):
@@ -303,7 +308,7 @@ class _Window:
                 cameras[-1, place] = cameras[place, -1] = coupling
             cameras[-1, -1] = (weights[:, 2] * by_offset**2).sum()
             camera_gradient[-1] = by_offset @ pull[:, 2]
-            mixed[-1] = np.add.reduceat(heavy[:, 2] * by_offset[:, None], self._starts)
+            mixed[:, -1] = np.add.reduceat(heavy[:, 2] * by_offset[:, None], self._starts)
         return _Normal(cameras, camera_gradient, points, point_gradient, mixed)
 
     def _local_points(self, state: _State) -> tuple[FloatArray, FloatArray]:

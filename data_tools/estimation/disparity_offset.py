@@ -1,7 +1,7 @@
 """A disparity that the calibration of a clip is wrong by, found from how its points move, and applied if beyond doubt.
 
 An eye that is turned by some hundredths of a degree adds a constant to all disparities. Near points hardly notice, far
-ones end at a wrong depth, and the path of the camera at a wrong length. The bundle adjustment fits the constant together
+ones end at a wrong depth, and the path of the camera at a wrong length. The bundle adjustment fits the constant along
 with the motion (see `bundle`); what it says is tested against its spread over parts of the image.
 """
 

@@ -40,7 +40,7 @@ class OdometryConfig:
         window_px: side of the Lucas-Kanade window, pixels.
         pyramid_levels: of Lucas-Kanade; each doubles the motion that can be followed.
         back_tolerance_px: a track that does not come back within this is dropped.
-        ransac_px: reprojection error of an inlier, pixels.
+        ransac_px: reprojection error that an inlier may have at most, pixels; less where the others have less.
         min_inliers: fewer make a frame lost: its pose is predicted, and counted in `Trajectory.lost`.
         max_depth: depth of usable landmarks, in baselines: beyond it a pixel of disparity says little.
         keyframe_overlap: a new keyframe is taken when fewer than this share of the last one's landmarks are in view.
@@ -53,7 +53,7 @@ class OdometryConfig:
 
     num_corners: int = 500
     min_corner_distance: float = 0.02
-    window_px: int = 17
+    window_px: int = 13
     pyramid_levels: int = 3
     back_tolerance_px: float = 0.7
     ransac_px: float = 1.5
@@ -117,7 +117,11 @@ class Trajectory:
         return float(np.linalg.norm(np.diff(self.cam_to_world[:, :3, 3], axis=0), axis=1).sum())
 
 
-_SECOND_LOOKS = 2
+#: Steps of Lucas-Kanade and pixels, and of a pose's least squares from a start that is near.
+_FOLLOW_UNTIL = (10, 0.03)
+_POSE_UNTIL = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 5, 1e-6)
+#: An inlier's error is below this many medians of all inliers', or below so many pixels; never above `ransac_px`.
+_LIMIT_PER_MEDIAN, _LEAST_LIMIT_PX = 4.0, 0.7
 _CELLS_ACROSS = 8
 #: Parts of the image whose landmarks may err together, across and down.
 _PARTS = (4, 3)
@@ -245,11 +249,9 @@ class StereoOdometry:
         if is_inlier.sum() >= self.config.min_inliers:
             # Near points with little texture get lost where the prediction was off, and they tell the scale best: look
             # again where the pose says that they are.
-            for _ in range(_SECOND_LOOKS):
-                guess = self._project(points, pose).astype(np.float32)
-                again = ~is_inlier & last.is_inlier & self._in_image(guess)
-                if not again.any():
-                    break
+            guess = self._project(points, pose).astype(np.float32)
+            again = ~is_inlier & last.is_inlier & self._in_image(guess)
+            if again.any():
                 refound, rekept = self._follow(before, now, last.pixels[again], guess[again], 1)
                 found[again] = np.where(rekept[:, None], refound, found[again])
                 kept[again] |= rekept
@@ -270,13 +272,13 @@ class StereoOdometry:
         """Where the pixels (N, 2) of the last frame are in this one, and which came back to where they were (N,)."""
         options = {
             "winSize": (self.config.window_px, self.config.window_px),
-            "maxLevel": levels,
-            "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01),
+            "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, *_FOLLOW_UNTIL),
             "flags": cv2.OPTFLOW_USE_INITIAL_FLOW,
             "minEigThreshold": 1e-4,
         }
-        found, status, _ = cv2.calcOpticalFlowPyrLK(before[0], now[0], start, guess.copy(), **options)
-        back, back_status, _ = cv2.calcOpticalFlowPyrLK(now[0], before[0], found, start.copy(), **options)
+        found, status, _ = cv2.calcOpticalFlowPyrLK(before[0], now[0], start, guess.copy(), maxLevel=levels, **options)
+        # Back from where it began: what is right stays there, and needs no small images to come from afar.
+        back, back_status, _ = cv2.calcOpticalFlowPyrLK(now[0], before[0], found, start.copy(), maxLevel=0, **options)
         returned = np.abs(back - start).max(axis=1) < self.config.back_tolerance_px
         return found, (status[:, 0] == 1) & (back_status[:, 0] == 1) & returned & self._in_image(found)
 
@@ -338,9 +340,18 @@ class StereoOdometry:
             if is_inlier.sum() < 6:
                 return pose, np.zeros(len(points), np.bool_)
             rotation, translation = cv2.solvePnPRefineLM(
-                points[is_inlier], observed[is_inlier], self.camera.intrinsics, None, rotation, translation
+                points[is_inlier],
+                observed[is_inlier],
+                self.camera.intrinsics,
+                None,
+                rotation,
+                translation,
+                criteria=_POSE_UNTIL,
             )
-            is_inlier = kept & (self._errors_px(points, observed, rotation, translation) < self.config.ransac_px)
+            errors_px = self._errors_px(points, observed, rotation, translation)
+            # What the points agree to tells which do not: slow things stay below a limit that is there for poor images.
+            limit_px = max(_LEAST_LIMIT_PX, _LIMIT_PER_MEDIAN * float(np.median(errors_px[is_inlier])))
+            is_inlier = kept & (errors_px < min(self.config.ransac_px, limit_px))
         return pose_from_vectors(rotation, translation), is_inlier
 
     def _errors_px(

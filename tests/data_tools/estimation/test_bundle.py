@@ -229,7 +229,7 @@ class TestDerivatives:
         cameras = slice(0, window.size)
         scale = np.abs(dense).max()
         np.testing.assert_allclose(normal.cameras, dense[cameras, cameras], atol=1e-6 * scale)
-        mixed = normal.mixed.reshape(window.size, 15)
+        mixed = normal.mixed.transpose(1, 0, 2).reshape(window.size, 15)
         np.testing.assert_allclose(mixed, dense[cameras, window.size :], atol=1e-6 * scale)
         for number in range(5):
             place = slice(window.size + 3 * number, window.size + 3 * number + 3)
