@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..geometry import invert_pose, transform_points
 from ..stereo.camera import StereoCamera
-from ..stereo.clip import ClipRef, Reader, StereoClip, StereoPair
+from ..stereo.clip import ClipRef, Reader, SourceObject, StereoClip, StereoPair
 from .checks import check_options, check_rigid, number_option, start_at_first
 from .media import PairedClip, VideoFrames, open_frames
+from .track_objects import moving_objects
 from .vr180 import (
     DEFAULT_BASELINE_M,
     VIEW_OPTIONS,
@@ -128,6 +129,8 @@ class Stereo4dAnnotation:
 class Stereo4dClip(StereoClip):
     """A Stereo4D clip. Poses and tracks are there without the video.
 
+    With the video objects are found in the images; without it they are made of the tracks that move.
+
     Attributes:
         tracks: (N, T, 3) float32 world metres (left camera of clip frame 0), NaN where a track is not seen; of no
             particular object. Read from the npz when first asked for.
@@ -154,6 +157,15 @@ class Stereo4dClip(StereoClip):
         self.has_frames, self.video = footage is not None, footage.video if footage else None
         self.notes = {"hfov": view.hfov, "pitch": view.pitch, "footage": str(footage.path) if footage else None}
         self._footage = footage
+
+    @cached_property
+    def _objects_of_tracks(self) -> list[SourceObject]:
+        assert self.cam_to_world is not None, "set with the annotation"
+        return moving_objects(self.tracks, self.cam_to_world)
+
+    @property
+    def objects(self) -> list[SourceObject] | None:  # type: ignore[override]  # made of tracks when first asked for
+        return None if self.has_frames else self._objects_of_tracks
 
     @cached_property
     def tracks(self) -> NDArray[np.float32]:
