@@ -192,13 +192,14 @@ _TINY = WorldConfig(
 
 #: "default" is varied and stereo-friendly. "tiny" has exact truth only: matching finds nothing on its surfaces.
 #: "tiny_stereo" is its room for eyes that have to measure it: a fine pattern, which half the size mostly averages out;
-#: eyes so far apart that small images tell depth; and an object that moves wherever the camera does not, for what stays
-#: in its place is not found by its motion.
+#: eyes far enough apart for small images to tell depth, but hardly farther than a wave of the pattern is long, which
+#: would be taken for the next one; and an object that moves wherever the camera does not, for what stays in its place is
+#: not found by its motion.
 PRESETS: dict[str, WorldConfig] = {
     "default": WorldConfig(),
     "tiny": _TINY,
     "tiny_stereo": _TINY.replace(
-        baseline_m=0.3,
+        baseline_m=0.2,
         camera_motions={**_TINY.camera_motions, "still": 6.0},
         object_motions={"left": 1.0, "right": 1.0, "closer": 1.0, "farther": 1.0},
         detail=0.15,
