@@ -21,7 +21,7 @@ def camera_poses():
 
 
 def scene(seed, movers=True, times=1):
-    """400 still tracks (`times` so many) and two things that move: (N, T, 3), and the thing of each track, 0 for none."""
+    """400 still tracks (`times` so many) and two things that move: (N, T, 3); and whose each track is, 0 for nobody."""
     rng = np.random.default_rng(seed)
     still = rng.uniform([-3, -2, 3], [3, 2, 10], (400 * times, 3))
     tracks, owner = [np.repeat(still[:, None], FRAMES, axis=1)], [np.zeros(400 * times, int)]
