@@ -183,6 +183,7 @@ class _ShotAnnotation:
         objects = find.finish(trajectory)
         self.figures |= {
             "object_noise_m": objects.noise_m,
+            "object_noises_m": {str(number): noise for number, noise in objects.noises_m.items()},
             "poses": "source" if odometry is None else "estimate",
             "objects": objects.origin,
         }

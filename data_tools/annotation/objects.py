@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ class Objects:
             masks, or no boxes.
         noise_m: standard deviation of an object's centre, metres; 0 where the source's are exact.
         origin: "source" or "estimate".
+        noises_m: the noise of each object by track id; of those that are not named, `noise_m` holds.
     """
 
     tracks: list[ObjectTrack]
@@ -44,6 +45,7 @@ class Objects:
     noise_m: float
     origin: str
     boxes: dict[int, FloatArray] | None = None
+    noises_m: dict[int, float] = field(default_factory=dict)
 
 
 class ObjectPart(ABC):
@@ -93,7 +95,9 @@ class FoundByMotion(ObjectPart):
             ObjectTrack(item.id, category, text, True, item.points)
             for item, (category, text) in zip(found.objects, describe_objects(looks), strict=True)
         ]
-        return Objects(tracks, found.masks if self._keep_masks else None, found.noise_m, "estimate")
+        masks = found.masks if self._keep_masks else None
+        noises_m = {item.id: item.noise_m for item in found.objects}
+        return Objects(tracks, masks, found.noise_m, "estimate", noises_m=noises_m)
 
 
 class SourceObjects(ObjectPart):
@@ -146,7 +150,9 @@ class SourceObjects(ObjectPart):
             tracks.append(ObjectTrack(self._number[item.id], category, text, moving, points[place]))
         masks = np.stack(self._masks) if len(self._masks) == len(poses) else None
         noise_m = float(np.median(noises)) if noises else 0.0
-        return Objects(tracks, masks, noise_m, "source", self._boxes(tracks) if masks is None else None)
+        boxes = self._boxes(tracks) if masks is None else None
+        noises_m = {track.id: noise for track, noise in zip(tracks, noises, strict=True)}
+        return Objects(tracks, masks, noise_m, "source", boxes, noises_m)
 
     def _boxes(self, tracks: list[ObjectTrack]) -> dict[int, FloatArray] | None:
         given = {self._number[item.id]: item.boxes for item in self._objects if item.boxes is not None}

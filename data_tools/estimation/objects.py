@@ -16,7 +16,15 @@ from ..stereo.camera import StereoCamera
 from .odometry import Trajectory
 from .scene_flow import Evidence, fill_from_behind, join_evidence, join_gains, motion_evidence, static_flow, warp_static
 from .segmentation import Segment, find_segments
-from .tracking import Sighting, Track, colour_distance, colour_histogram, join_fragments, track_sightings
+from .tracking import (
+    Sighting,
+    Track,
+    bounding_window,
+    colour_distance,
+    colour_histogram,
+    join_fragments,
+    track_sightings,
+)
 
 _NOISE_OF_SIZE = 0.15  # of the centre; a thing's centre is known better than its size
 # Net motion over the standard deviation of one depth: far away, depths wander together by more than one of it.
@@ -25,6 +33,8 @@ _DEPTH_OF_WIDTH = 0.5  # no face of a thing lies farther from its middle than th
 # Pixels, and share of the disparity: between neighbours (over two pixels), more is a jump from surface to surface.
 _JUMP_PX, _JUMP = 0.3, 0.04
 _LEAST_CORNERS = 6  # that say where a thing goes
+_VELOCITY_PIXELS = 300
+_CARRIED_PX = 1e4  # more than any disparity
 _ODD_RATIO = 1.33
 _SLOW_PX = 3.0  # what moves more than this over the short gap is found by it
 _COMMON_ERROR = 0.5  # of the standard deviation of one depth; measured on the synthetic world
@@ -129,6 +139,7 @@ class ObjectFinder:
         self._disparities: list[FloatImage] = []
         flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         flow.setFinestScale(0)  # full resolution of the analysed image: borders of objects depend on it
+        flow.setPatchStride(5)
         flow.setGradientDescentIterations(8)
         flow.setVariationalRefinementIterations(0)
         self._flow = flow
@@ -193,11 +204,13 @@ class ObjectFinder:
             disparity = self._disparities[frame]
             least = np.full(disparity.shape, np.inf, np.float32)
             for number, sighting in found:
-                middle = float(np.nanmedian(disparity[sighting.mask]))
-                away = np.abs(disparity - middle) + (1e3 if sighting.sigmas == 0 else 0)
-                better = sighting.mask & (np.nan_to_num(away, nan=1e6) < least)
-                masks[frame][better] = number
-                least[better] = np.nan_to_num(away, nan=1e6)[better]
+                window = bounding_window(sighting.mask)
+                middle = np.float32(np.nanmedian(disparity[window][sighting.mask[window]]))
+                away = np.abs(disparity[window] - middle) + np.float32(_CARRIED_PX if sighting.sigmas == 0 else 0)
+                away[np.isnan(away)] = 2 * _CARRIED_PX
+                better = sighting.mask[window] & (away < least[window])
+                masks[frame][window][better] = number
+                least[window][better] = away[better]
         return masks
 
     # --------------------------------------------------------------------------------------------------- segments
@@ -249,12 +262,13 @@ class ObjectFinder:
         others = [other for other in (t - gap, t + gap) if 0 <= other < num_frames]
         # The middle of a clip shorter than two gaps has the ends to compare with.
         others = others or [0 if t > num_frames // 2 else num_frames - 1]
-        evidence = [self._evidence(t, other, poses, grays) for other in others]
+        behind = fill_from_behind(self._disparities[t])
+        evidence = [self._evidence(t, other, behind, poses, grays) for other in others]
         return self._measure(t, poses, others, evidence)
 
-    def _evidence(self, t: int, other: int, poses: FloatArray, grays: list[Image]) -> Evidence:
+    def _evidence(self, t: int, other: int, behind: FloatImage, poses: FloatArray, grays: list[Image]) -> Evidence:
         known = np.isfinite(self._disparities[t])
-        still = static_flow(self.small_camera, fill_from_behind(self._disparities[t]), poses[t], poses[other])
+        still = static_flow(self.small_camera, behind, poses[t], poses[other])
         warped = warp_static(grays[other], still, grays[t])
         flow = self._flow.calc(grays[t], warped, None)
         return motion_evidence(
@@ -411,10 +425,12 @@ class ObjectFinder:
         Scale, turn and shift of most of them; those that are not found on the way back do not count.
         """
         old, new = self._gray(source), self._gray(t)
-        inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
-        corners = cv2.goodFeaturesToTrack(old, 60, 0.02, 3, mask=inner, blockSize=5)
+        window = bounding_window(mask)
+        inner = cv2.erode(mask[window].astype(np.uint8), np.ones((3, 3), np.uint8))
+        corners = cv2.goodFeaturesToTrack(old[window], 60, 0.02, 3, mask=inner, blockSize=5)
         if corners is None or len(corners) < _LEAST_CORNERS:
             return None
+        corners += np.array([window[1].start, window[0].start], np.float32)
         options = {"winSize": (9, 9), "maxLevel": 2}
         guess = (corners + shift.astype(np.float32)).astype(np.float32)
         flags = cv2.OPTFLOW_USE_INITIAL_FLOW
@@ -434,9 +450,13 @@ class ObjectFinder:
     def _velocity(self, t: int, other: int, poses: FloatArray, seen: Evidence, segment: Segment) -> FloatArray:
         """(3,) world metres per frame: the median over pixels that both frames show."""
         here, there = self._disparities[t], seen.other_disparity_px
-        rows, columns = np.nonzero(segment.mask & np.isfinite(seen.sigmas) & np.isfinite(there))
+        window = bounding_window(segment.mask)
+        rows, columns = np.nonzero(segment.mask[window] & np.isfinite(seen.sigmas[window]) & np.isfinite(there[window]))
         if len(rows) < 6:
             return np.full(3, np.nan)
+        # Neighbours say the same: a few hundred pixels have the median of all.
+        every = -(-len(rows) // _VELOCITY_PIXELS)
+        rows, columns = rows[::every] + window[0].start, columns[::every] + window[1].start
         camera = self.small_camera
         start = camera.lift(np.stack([columns, rows], axis=1), camera.depth(here[rows, columns]))
         end = camera.lift(seen.other_pixels[rows, columns], camera.depth(there[rows, columns]))
@@ -475,14 +495,16 @@ def surface_points(camera: StereoCamera, disparity_px: FloatImage, mask: NDArray
     Off the surface is what lies farther from the median depth than three times the median deviation, and a tenth of
     the object's width, unless no jump of depth parts it from what is nearer: a receding side of a box is the box.
     """
-    rows, columns = np.nonzero(mask & np.isfinite(disparity_px))
+    window = bounding_window(mask)
+    inside = mask[window] & np.isfinite(disparity_px[window])
+    rows, columns = np.nonzero(inside)
     if not len(rows):
         return np.zeros((0, 3))
     # Half of all pixels around a pixel agree with it: the nearest of many noisy depths would be too near.
-    top, left = rows.min(), columns.min()
-    window = (slice(top, rows.max() + 1), slice(left, columns.max() + 1))
-    inside = mask[window] & np.isfinite(disparity_px[window])
-    filled = np.where(inside, disparity_px[window], np.median(disparity_px[rows, columns])).astype(np.float32)
+    top, left = window[0].start, window[1].start
+    usual = np.median(disparity_px[window][inside])
+    rows, columns = rows + top, columns + left
+    filled = np.where(inside, disparity_px[window], usual).astype(np.float32)
     smooth = cv2.medianBlur(filled, 5)
     depth = camera.depth(smooth[rows - top, columns - left]).astype(np.float64)
     known = np.isfinite(depth)

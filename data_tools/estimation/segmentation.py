@@ -50,8 +50,8 @@ def find_segments(
         grow_sigmas: it consists of pixels above it.
         min_pixels: least area.
     """
-    known = np.nan_to_num(sigmas, nan=0.0)
-    smooth = cv2.medianBlur(known.astype(np.float32), 5)
+    known = np.isfinite(sigmas)
+    smooth = cv2.medianBlur(np.where(known, sigmas, np.float32(0)), 5)
     moving = (smooth > grow_sigmas).astype(np.uint8)
     # The smear of flow along depth edges of still things is a line of a pixel or two.
     moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, _disk(1))
@@ -63,23 +63,25 @@ def find_segments(
     safe = cv2.blur(gain, (3, 3)) > 0.5 * MIN_GAIN
     num, labels, stats, _ = cv2.connectedComponentsWithStats(pieces, connectivity=4)
     areas = stats[:, cv2.CC_STAT_AREA]
-    certain = np.bincount(labels.ravel(), weights=(smooth > seed_sigmas).ravel(), minlength=num) / areas
-    explained = np.bincount(labels.ravel(), weights=safe.ravel(), minlength=num) / areas
+    certain = np.bincount(labels[smooth > seed_sigmas], minlength=num) / areas
+    explained = np.bincount(labels[safe], minlength=num) / areas
     enough = (areas >= max(4, min_pixels // 3)) & (certain >= 0.3) & (explained >= 0.1)
     enough[0] = False
     if not enough.any():
         return []
     numbers = np.where(enough, np.cumsum(enough) + 1, 0)  # 1 is the background
     markers = numbers[labels].astype(np.int32)
-    still = np.isfinite(sigmas) & (smooth < 0.5 * grow_sigmas)
+    still = known & (smooth < 0.5 * grow_sigmas)
     boxes = {int(numbers[label]): _window(stats[label], labels.shape) for label in np.flatnonzero(enough)}
     regions = _fit_edges(markers, boxes, safe, still, moving, image, disparity_px)
     segments = []
-    for number in boxes:
-        mask = regions == number
+    for number, box in boxes.items():
+        inside = regions[box] == number
         # Beside an edge of depth a static world explains the image as well as any motion.
-        if int(mask.sum()) >= min_pixels and float(gain[mask].mean()) > MIN_GAIN:
-            segments.append(Segment(mask, float(np.median(smooth[mask]))))
+        if np.count_nonzero(inside) >= min_pixels and float(gain[box][inside].mean()) > MIN_GAIN:
+            mask = np.zeros(regions.shape, np.bool_)
+            mask[box] = inside
+            segments.append(Segment(mask, float(np.median(smooth[box][inside]))))
     return segments
 
 
@@ -154,10 +156,9 @@ def _off_surface(
 
 def _depth_edges(disparity_px: FloatImage) -> Mask:
     """Where disparity jumps between neighbours, (H, W)."""
-    filled = np.nan_to_num(disparity_px, nan=0.0)
     known = np.isfinite(disparity_px)
-    highest = cv2.dilate(filled, np.ones((3, 3), np.uint8))
-    lowest = cv2.erode(np.where(known, filled, np.float32(1e6)).astype(np.float32), np.ones((3, 3), np.uint8))
+    highest = cv2.dilate(np.where(known, disparity_px, np.float32(0)), np.ones((3, 3), np.uint8))
+    lowest = cv2.erode(np.where(known, disparity_px, np.float32(1e6)), np.ones((3, 3), np.uint8))
     jump = highest - lowest
     return (lowest < 1e5) & (jump > np.maximum(0.6, 0.12 * highest))
 
@@ -166,8 +167,10 @@ def _motion_edges(residual_px: FloatImage) -> Mask:
     """Where unexplained motion jumps between neighbours, (H, W)."""
     size = np.ones((3, 3), np.uint8)
     jumps = [cv2.morphologyEx(np.ascontiguousarray(residual_px[..., i]), cv2.MORPH_GRADIENT, size) for i in range(2)]
-    length = np.hypot(residual_px[..., 0], residual_px[..., 1])
-    return np.hypot(*jumps) > np.maximum(1.5, 0.4 * length)
+    across, down = residual_px[..., 0], residual_px[..., 1]
+    squared = across * across + down * down
+    jump = jumps[0] * jumps[0] + jumps[1] * jumps[1]
+    return np.asarray(jump > np.maximum(np.float32(1.5**2), np.float32(0.4**2) * squared))
 
 
 def _disk(radius: int) -> NDArray[np.uint8]:

@@ -85,12 +85,19 @@ class Track:
         return predicted
 
 
-def colour_histogram(image: NDArray[np.uint8], mask: Mask) -> NDArray[np.float32]:
-    """Of an RGB image (H, W, 3) inside a mask (H, W), over hue, saturation and value; sums to one."""
+def bounding_window(mask: Mask) -> tuple[slice, slice]:
+    """Rows and columns of a mask (H, W) that hold all of it; empty ones of an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def colour_histogram(image: NDArray[np.uint8], mask: Mask) -> NDArray[np.float32]:
+    """Of an RGB image (H, W, 3) inside a mask (H, W), over hue, saturation and value; sums to one."""
+    window = bounding_window(mask)
+    if not mask[window].size:
         return np.full(8 * 4 * 3, 1 / (8 * 4 * 3), np.float32)
-    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     hsv = cv2.cvtColor(np.ascontiguousarray(image[window]), cv2.COLOR_RGB2HSV)
     inside = mask[window].astype(np.uint8)
     histogram = cv2.calcHist([hsv], [0, 1, 2], inside, [8, 4, 3], [0, 180, 0, 256, 0, 256]).ravel()

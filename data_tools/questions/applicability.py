@@ -14,6 +14,10 @@ CAMERA_TASKS = frozenset({"camera_absolute_distance", "camera_relative_direction
 DISTANCE_TASKS = frozenset({"camera_absolute_distance", "object_absolute_distance", "object_camera_absolute_distance"})
 UNIT = "meters"
 
+#: Numeric options lie about this share of the answer apart, see options.py: noise must not carry the answer from one
+#: to the next.
+_OPTION_STEP = 0.2
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -51,10 +55,12 @@ def solve(task: str, clip: Clip4D, i: int, j: int, track: ObjectTrack | None, li
 
 def _solve_camera(task: str, clip: Clip4D, i: int, j: int, limits: Thresholds) -> Solution | str:
     distance = solvers.camera_absolute_distance(clip, i, j)
-    if distance < _least_motion(clip, "camera", limits):
+    if distance < max(limits.min_motion_m, limits.noise_factor * _noise(clip, "camera")):
         return "camera motion too small"
     centers: States = [_vector(clip.camera_centers[i]), _vector(clip.camera_centers[j])]
     if task == "camera_absolute_distance":
+        if _noise(clip, "camera") * limits.noise_factor > _OPTION_STEP * distance:
+            return "clip too noisy to tell the distance"
         return Solution(distance, None, centers, None)
     displacement = solvers.camera_displacement(clip, i, j)
     if solvers.axis_dominance(displacement) < limits.axis_margin:
@@ -65,8 +71,10 @@ def _solve_camera(task: str, clip: Clip4D, i: int, j: int, limits: Thresholds) -
 
 def _solve_object_distance(clip: Clip4D, track: ObjectTrack, i: int, j: int, limits: Thresholds) -> Solution | str:
     distance = solvers.object_absolute_distance(track, i, j)
-    if not track.is_moving or distance < _least_motion(clip, "object", limits):
+    if not track.is_moving or distance < max(limits.min_motion_m, limits.noise_factor * _object_noise(clip, track)):
         return "object motion too small"
+    if limits.noise_factor * _object_noise(clip, track) > _OPTION_STEP * distance:
+        return "object too noisy to tell the distance"
     return Solution(distance, None, None, _object_states(track, i, j))
 
 
@@ -74,7 +82,7 @@ def _solve_object_camera_distance(
     clip: Clip4D, track: ObjectTrack, i: int, j: int, limits: Thresholds
 ) -> Solution | str:
     distance = solvers.object_camera_absolute_distance(clip, track, i, j)
-    if distance < max(limits.min_distance_m, limits.noise_factor * _noise(clip, "object")):
+    if distance < max(limits.min_distance_m, limits.noise_factor * _object_noise(clip, track)):
         return "object too near the camera"
     # The camera at the end and the object at the start play no part: their slots stay null.
     return Solution(distance, None, [_vector(clip.camera_centers[i]), None], [None, _object_states(track, i, j)[1]])
@@ -82,7 +90,7 @@ def _solve_object_camera_distance(
 
 def _solve_change(task: str, clip: Clip4D, track: ObjectTrack, i: int, j: int, limits: Thresholds) -> Solution | str:
     tau = max(limits.tau_m, limits.tau_relative * solvers.object_camera_distance(clip, track, i, i))
-    if limits.noise_factor * max(_noise(clip, "object"), _noise(clip, "camera")) > tau:
+    if limits.noise_factor * max(_object_noise(clip, track), _noise(clip, "camera")) > tau:
         return "clip too noisy to tell motion"
     cameras: States = [_vector(clip.camera_centers[i]), None]
     if task == "object_camera_relative_distance":
@@ -103,12 +111,14 @@ def _solve_change(task: str, clip: Clip4D, track: ObjectTrack, i: int, j: int, l
     return Solution(change, solvers.change_label(change, tau, labels), cameras, _object_states(track, i, j), tau)
 
 
-def _least_motion(clip: Clip4D, of: str, limits: Thresholds) -> float:
-    return max(limits.min_motion_m, limits.noise_factor * _noise(clip, of))
-
-
 def _noise(clip: Clip4D, of: str) -> float:
     return float(clip.quality.get(f"{of}_noise_m", 0.0))
+
+
+def _object_noise(clip: Clip4D, track: ObjectTrack) -> float:
+    """Of the object's own centre, metres, where it was measured; else that of the clip's objects."""
+    own = clip.quality.get("object_noises_m", {}).get(str(track.id))
+    return _noise(clip, "object") if own is None else float(own)
 
 
 def _ambiguous(clip: Clip4D, track: ObjectTrack) -> bool:
