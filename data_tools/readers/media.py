@@ -14,6 +14,7 @@ import av.error
 import av.video.stream
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from ..errors import InputError
@@ -128,11 +129,13 @@ class VideoFrames(FrameSource):
             if seek_pts is None or not self._seek(container, stream, seek_pts):
                 first = 0
             number = first
+            # One for all frames: each would set up its own otherwise, which takes longer than a small frame does.
+            reformatter = VideoReformatter()
             for frame in self._decoded(container, stream, first):
                 if first and frame.pts < seek_pts:
                     continue
                 if number >= start:
-                    yield self._rgb(frame, number)
+                    yield self._rgb(frame, number, reformatter)
                 number += 1
                 if number >= stop:
                     return
@@ -156,10 +159,10 @@ class VideoFrames(FrameSource):
                 remedy=_REENCODE,
             ) from None
 
-    def _rgb(self, frame: Any, number: int) -> Image:
+    def _rgb(self, frame: Any, number: int, reformatter: Any) -> Image:
         if frame.is_corrupt:
             raise InputError(f"frame {number} is damaged", file=self.path, row=number, remedy=_REENCODE)
-        image: Image = frame.to_ndarray(format="rgb24")
+        image: Image = reformatter.reformat(frame, format="rgb24").to_ndarray()
         if image.shape != (self._height, self._width, 3):
             raise InputError(
                 f"frame {number} has {image.shape[1]}x{image.shape[0]} pixels, the video {self._width}x{self._height}",
