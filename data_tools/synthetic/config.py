@@ -193,8 +193,8 @@ _TINY = WorldConfig(
 #: "default" is varied and stereo-friendly. "tiny" has exact truth only: matching finds nothing on its surfaces.
 #: "tiny_stereo" is its room for eyes that have to measure it: a fine pattern, which half the size mostly averages out;
 #: eyes far enough apart for small images to tell depth, but hardly farther than a wave of the pattern is long, which
-#: would be taken for the next one; and an object that moves wherever the camera does not, for what stays in its place is
-#: not found by its motion.
+#: would be taken for the next one; and an object that moves wherever the camera does not, for what stays in its place
+#: is not found by its motion.
 PRESETS: dict[str, WorldConfig] = {
     "default": WorldConfig(),
     "tiny": _TINY,
