@@ -10,18 +10,10 @@ import numpy as np
 import pytest
 
 from mllm4d_verl.data_tools.annotation import view as view_module
-from mllm4d_verl.data_tools.annotation.view import (
-    Box,
-    ClipView,
-    DepthScale,
-    TopDown,
-    cell_size,
-    find_clip,
-    id_color,
-    nice_step,
-    place_labels,
-    view_clip,
-)
+from mllm4d_verl.data_tools.annotation.view import ClipView, view_clip
+from mllm4d_verl.data_tools.annotation.view_drawing import Box, id_color, place_labels
+from mllm4d_verl.data_tools.annotation.view_input import cell_size, find_clip, stack_frames, stack_shapes
+from mllm4d_verl.data_tools.annotation.view_scales import DepthScale, TopDown, nice_step
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.schema import Clip4D, ObjectTrack, read_clip, write_clip, write_clip_index
 from mllm4d_verl.data_tools.synthetic.mp4 import write_mp4
@@ -131,7 +123,7 @@ class TestFiles:
     def test_long_clips_are_drawn_in_steps(self, root, monkeypatch):
         monkeypatch.setattr(view_module, "MAX_VIDEO_FRAMES", 4)
         film, fps = ClipView(make_clip(), root).film()
-        assert (len(film), fps) == (3, 4.0)
+        assert (len(list(film)), fps) == (3, 4.0)
 
     @pytest.mark.parametrize(("width", "height"), [(64, 64), (1242, 375), (640, 480), (360, 640), (3, 2000)])
     def test_pictures_fit_their_cell(self, width, height):
@@ -147,7 +139,7 @@ class TestFiles:
         clip = make_clip(width=1242, height=375)
         view = ClipView(clip, make_root(tmp_path / "wide", clip, video=False, dense=False))
         film, _ = view.film()
-        assert film.shape[2] < 2 * view.size[0]
+        assert next(film).shape[1] < 2 * view.size[0]
 
     def test_clip_of_one_frame(self, tmp_path):
         clip = make_clip()
@@ -434,6 +426,56 @@ class TestWhatIsMissing:
         assert view.notes == []
         tint = 0.5 * GREY + 0.5 * np.array(id_color(3))
         assert is_close(view.left(0)[view.size[1] // 2, int(57.5 * view.size[0] / WIDTH)], tint)
+
+
+class TestStreams:
+    def test_frames_are_those_of_the_array(self, tmp_path):
+        masks, depth = masks_and_depth()
+        np.savez_compressed(tmp_path / "a.npz", masks=masks, depth=depth, more=np.float64(3))
+        assert stack_shapes(tmp_path / "a.npz") == {"masks": masks.shape, "depth": depth.shape, "more": ()}
+        for name, array in (("masks", masks), ("depth", depth)):
+            found = np.stack(list(stack_frames(tmp_path / "a.npz", name)))
+            assert found.dtype == array.dtype
+            np.testing.assert_array_equal(found, array)
+
+    def test_frames_in_any_order(self, root):
+        view = ClipView(make_clip(), root)
+        there = [view.left(frame) for frame in range(FRAMES)]
+        for frame in (3, 1, 1, 5, 0):
+            np.testing.assert_array_equal(view.left(frame), there[frame])
+
+    def test_a_file_that_is_torn_further_on(self, tmp_path):
+        """The zip's list of members stands at its end and is whole; the data are not."""
+        root = make_root(tmp_path / "r", make_clip())
+        file = root / "masks" / "walk.npz"
+        noise = np.random.default_rng(0).integers(0, 9, (FRAMES, HEIGHT, WIDTH), np.uint8)
+        np.savez_compressed(file, masks=noise)
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
+        file.write_bytes(bytes(data))
+        report = view_clip("walk", root, tmp_path)
+        assert any("masks: frame" in note for note in report.notes)
+        assert len(decode(report.mp4)) == FRAMES
+
+    def test_memory_does_not_grow_with_the_frames(self, tmp_path):
+        import tracemalloc
+
+        def peak(num_frames):
+            clip = make_clip()
+            clip = replace(clip, num_frames=num_frames, cam_to_world=np.tile(np.eye(4), (num_frames, 1, 1)), objects=[])
+            root = make_root(tmp_path / str(num_frames), clip, dense=False)
+            (root / "masks").mkdir()
+            masks = np.zeros((num_frames, HEIGHT, WIDTH), np.uint8)
+            np.savez_compressed(root / "masks" / "walk.npz", masks=masks, depth=masks.astype(np.float16) + 2)
+            view = ClipView(clip, root)
+            tracemalloc.start()
+            for _ in view.film()[0]:
+                pass
+            found = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            return found
+
+        assert peak(12) < 1.2 * peak(3)
 
 
 class TestFinding:
