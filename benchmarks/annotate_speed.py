@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections import defaultdict
@@ -23,6 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+# Before numpy is there: as in the processes of `annotate`, since idle threads of BLAS spin on the processor's time.
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 import cv2
 import numpy as np
@@ -111,6 +115,7 @@ def annotate_timed(clip: StereoClip, stages: Stages, out: Path) -> bool:
         (SourceDisparity, "compute", DISPARITY),
         (StereoOdometry, "add", TRACK),
         (StereoOdometry, "finish", TRACK),
+        (StereoOdometry, "fitted_offset", TRACK),
         (odometry_module, "refine_window", REFINE),
         (clip_module, "objects_of", OBJECTS),
         (FoundByMotion, "add", OBJECTS),
