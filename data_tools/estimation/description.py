@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .tracking import bounding_window
+
 FloatArray = NDArray[np.float64]
 
 #: sRGB examples of each name, in light and in shade: saturated ones, and those of cloth, paint and skin of animals.
@@ -109,17 +111,19 @@ def measure_appearance(
     samples, counts = [], []
     place, first_frame = None, 0
     for number, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
-        own = mask == object_id
-        if not own.any():
+        whole = mask == object_id
+        window = bounding_window(whole)
+        own = whole[window]
+        if not own.size:
             continue
-        height, width = own.shape
+        height, width = mask.shape
         if place is None:
-            v, u = np.nonzero(own)
+            v, u = np.nonzero(whole)
             place, first_frame = (float((u.mean() + 0.5) / width), float((v.mean() + 0.5) / height)), number
-        if frame.shape[:2] != own.shape:
+        if frame.shape[:2] != mask.shape:
             frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        samples.append(lit_colour(frame[_inner(own)]))
-        counts.append(int(own.sum()))
+        samples.append(lit_colour(frame[window][_inner(own)]))
+        counts.append(int(np.count_nonzero(own)))
     kept = [sample for sample, count in zip(samples, counts, strict=True) if count >= _LEAST_SHARE * max(counts)]
     return ObjectAppearance(
         rgb=np.array(kept, np.float64).reshape(-1, 3),

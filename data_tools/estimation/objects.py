@@ -23,6 +23,7 @@ from .tracking import (
     colour_distance,
     colour_histogram,
     join_fragments,
+    nearest_rank,
     track_sightings,
 )
 
@@ -33,7 +34,7 @@ _DEPTH_OF_WIDTH = 0.5  # no face of a thing lies farther from its middle than th
 # Pixels, and share of the disparity: between neighbours (over two pixels), more is a jump from surface to surface.
 _JUMP_PX, _JUMP = 0.3, 0.04
 _LEAST_CORNERS = 6  # that say where a thing goes
-_VELOCITY_PIXELS = 300
+_SOME_PIXELS = 300  # of a thing have the median of all
 _CARRIED_PX = 1e4  # more than any disparity
 _ODD_RATIO = 1.33
 _SLOW_PX = 3.0  # what moves more than this over the short gap is found by it
@@ -92,7 +93,8 @@ class FoundObject:
         id: from 1 by first appearance; its value in `FoundObjects.masks`.
         points: per clip frame (N_i, 3) float32 world metres, at most 256; (0, 3) where unseen.
         noise_m: standard deviation of its centre, metres: from frame to frame, and what all its depths err alike.
-        motion_m: largest net motion of its centre, metres.
+        motion_m: largest net motion of its centre, metres, between medians of three frames: short of the whole way by
+            what it goes in two frames.
     """
 
     id: int
@@ -407,7 +409,7 @@ class ObjectFinder:
         values = values[np.isfinite(values)] * ratio
         if len(values) < 6 or not mask.any():
             return None
-        low, high = np.percentile(values, [5, 95])
+        low, high = float(nearest_rank(values, 0.05)), float(nearest_rank(values, 0.95))
         slack = max(1.0, 0.08 * high) / np.sqrt(self.scale)
         fits = mask & (disparity > low - slack) & (disparity < high + slack)
         # A third of it may be hidden by something nearer.
@@ -454,8 +456,7 @@ class ObjectFinder:
         rows, columns = np.nonzero(segment.mask[window] & np.isfinite(seen.sigmas[window]) & np.isfinite(there[window]))
         if len(rows) < 6:
             return np.full(3, np.nan)
-        # Neighbours say the same: a few hundred pixels have the median of all.
-        every = -(-len(rows) // _VELOCITY_PIXELS)
+        every = -(-len(rows) // _SOME_PIXELS)
         rows, columns = rows[::every] + window[0].start, columns[::every] + window[1].start
         camera = self.small_camera
         start = camera.lift(np.stack([columns, rows], axis=1), camera.depth(here[rows, columns]))
@@ -464,15 +465,18 @@ class ObjectFinder:
         motion = motion[np.isfinite(motion).all(axis=1)]
         if len(motion) < 6:
             return np.full(3, np.nan)
-        velocity: FloatArray = np.median(motion, axis=0) / (other - t)
+        velocity: FloatArray = nearest_rank(motion, 0.5) / (other - t)
         return velocity
 
     def _sighting(self, t: int, pose: FloatArray, segment: Segment, velocity: FloatArray) -> Sighting:
         camera_points = surface_points(self.small_camera, self._disparities[t], segment.mask)
         points = transform_points(pose, camera_points)
-        center = np.median(points, axis=0) if len(points) else np.zeros(3)
-        radius = float(np.percentile(np.linalg.norm(points - center, axis=1), 90)) if len(points) else 0.0
-        depth = float(np.median(camera_points[:, 2])) if len(points) else 0.0
+        center, radius, depth = np.zeros(3), 0.0, 0.0
+        if len(points):
+            some = slice(None, None, -(-len(points) // _SOME_PIXELS))
+            center = nearest_rank(points[some], 0.5)
+            radius = float(nearest_rank(np.linalg.norm(points[some] - center, axis=1), 0.9))
+            depth = float(nearest_rank(camera_points[some, 2], 0.5))
         std = float(self.camera.depth_std(np.array([depth]), self.disparity_std_px)[0])
         colours = colour_histogram(self._images[t], segment.mask)
         return Sighting(t, segment.mask, points, center, radius, std, colours, segment.sigmas, velocity)
@@ -502,7 +506,7 @@ def surface_points(camera: StereoCamera, disparity_px: FloatImage, mask: NDArray
         return np.zeros((0, 3))
     # Half of all pixels around a pixel agree with it: the nearest of many noisy depths would be too near.
     top, left = window[0].start, window[1].start
-    usual = np.median(disparity_px[window][inside])
+    usual = nearest_rank(disparity_px[window][inside], 0.5)
     rows, columns = rows + top, columns + left
     filled = np.where(inside, disparity_px[window], usual).astype(np.float32)
     smooth = cv2.medianBlur(filled, 5)
@@ -511,8 +515,8 @@ def surface_points(camera: StereoCamera, disparity_px: FloatImage, mask: NDArray
     rows, columns, depth = rows[known], columns[known], depth[known]
     if not len(depth):
         return np.zeros((0, 3))
-    middle = float(np.median(depth))
-    spread = 1.4826 * float(np.median(np.abs(depth - middle)))
+    middle = float(nearest_rank(depth, 0.5))
+    spread = 1.4826 * float(nearest_rank(np.abs(depth - middle), 0.5))
     width = (columns.max() - columns.min() + 1) * middle / camera.focal_px
     away = np.abs(depth - middle)
     near = away <= max(3 * spread, 0.1 * width, 0.02 * middle)

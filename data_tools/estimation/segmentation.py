@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .tracking import nearest_rank
+
 FloatImage = NDArray[np.float32]
 
 # Grey levels. Flow fits the noise of the image a little: what stands still gains up to half of this.
@@ -81,7 +83,7 @@ def find_segments(
         if np.count_nonzero(inside) >= min_pixels and float(gain[box][inside].mean()) > MIN_GAIN:
             mask = np.zeros(regions.shape, np.bool_)
             mask[box] = inside
-            segments.append(Segment(mask, float(np.median(smooth[box][inside]))))
+            segments.append(Segment(mask, float(nearest_rank(smooth[box][inside], 0.5))))
     return segments
 
 
@@ -147,7 +149,7 @@ def _off_surface(
         values = values[np.isfinite(values)]
         if len(values) < 4:
             continue
-        low, middle, high = np.percentile(values, [10, 50, 90])
+        low, middle, high = (float(nearest_rank(values, share)) for share in (0.1, 0.5, 0.9))
         slack = max(1.0, 0.1 * middle)
         wrong = inside & ((disparity < low - slack) | (disparity > high + slack))
         regions[box][wrong] = 1

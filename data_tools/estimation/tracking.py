@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -85,6 +86,12 @@ class Track:
         return predicted
 
 
+def nearest_rank(values: NDArray[Any], share: float) -> NDArray[Any]:
+    """Quantile of (N, ...) values over the first axis, N > 0, without interpolation: several times faster so."""
+    rank = round(share * (len(values) - 1))
+    return np.asarray(np.partition(values, rank, axis=0)[rank])
+
+
 def bounding_window(mask: Mask) -> tuple[slice, slice]:
     """Rows and columns of a mask (H, W) that hold all of it; empty ones of an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -123,7 +130,13 @@ def track_sightings(frames: list[list[Sighting]], max_gap: int, patience: int = 
         open_tracks = [track for track in tracks if 0 < frame - track.last.frame <= _patience(track, max_gap, patience)]
         taken = set()
         if found and open_tracks:
-            costs = np.array([[_cost(track, sighting) for sighting in found] for track in open_tracks])
+            predicted = [track.predicted_center(frame) for track in open_tracks]
+            costs = np.array(
+                [
+                    [_cost(track, center, sighting) for sighting in found]
+                    for track, center in zip(open_tracks, predicted, strict=True)
+                ]
+            )
             for row, column in zip(*linear_sum_assignment(costs), strict=True):
                 if costs[row, column] < _UNMATCHED:
                     open_tracks[row].sightings.append(found[column])
@@ -137,19 +150,20 @@ def _patience(track: Track, max_gap: int, patience: int) -> int:
     return max_gap if len(track.sightings) >= 4 else min(patience, max_gap)
 
 
-def _cost(track: Track, sighting: Sighting) -> float:
-    """Low for the same thing, `_UNMATCHED` where it cannot be."""
+def _cost(track: Track, predicted: FloatArray, sighting: Sighting) -> float:
+    """Low for the same thing, `_UNMATCHED` where it cannot be; the track should be at `predicted` (3,) by now."""
     last = track.last
     gap = sighting.frame - last.frame
-    predicted = track.predicted_center(sighting.frame)
     radius = max(last.radius_m, sighting.radius_m)
     slack = 3 * max(last.depth_std_m, sighting.depth_std_m) + radius
     # What the velocity is not yet known to be grows the circle in which to look.
     unsure = 0.5 * radius if len(track.sightings) < 3 else 0.15 * radius
     gate = slack + min(gap, 8) * unsure
-    distance = float(np.linalg.norm(predicted - sighting.center))
+    distance = math.dist(predicted, sighting.center)
+    if distance > gate:
+        return _UNMATCHED
     colours = colour_distance(last.colours, sighting.colours)
-    if distance > gate or colours > (0.75 if gap <= 2 else 0.6):
+    if colours > (0.75 if gap <= 2 else 0.6):
         return _UNMATCHED
     small, large = sorted((len(last.points) + 1, len(sighting.points) + 1))
     overlap = _mask_iou(last.mask, sighting.mask) if gap <= 2 else 0.0

@@ -195,6 +195,27 @@ class TestNotAsked:
         clip.quality["camera_noise_m"] = 0.2
         assert solve("camera_absolute_distance", clip, 0, 1, None, LIMITS) == "camera motion too small"
 
+    def test_camera_noise_that_could_carry_a_distance_to_the_next_option(self):
+        clip = self._clip()
+        clip.cam_to_world[1, 0, 3] = 0.5
+        clip.quality["camera_noise_m"] = 0.04
+        assert solve("camera_absolute_distance", clip, 0, 1, None, LIMITS) == "clip too noisy to tell the distance"
+        assert solve("camera_relative_direction", clip, 0, 1, None, LIMITS).label == "right"
+        clip.quality["camera_noise_m"] = 0.03
+        assert not isinstance(solve("camera_absolute_distance", clip, 0, 1, None, LIMITS), str)
+
+    def test_the_noise_of_the_object_itself_counts_before_that_of_all(self):
+        clip = self._clip()
+        noisy, calm = clip.objects
+        for track in clip.objects:
+            track.points[1] = track.points[0] + np.array([0.5, 0, 0], np.float32)
+        clip.quality |= {"object_noise_m": 0.01, "object_noises_m": {str(noisy.id): 0.04}}
+        task = "object_absolute_distance"
+        assert solve(task, clip, 0, 1, noisy, LIMITS) == "object too noisy to tell the distance"
+        assert solve(task, clip, 0, 1, calm, LIMITS).measure == pytest.approx(0.5, abs=1e-5)
+        clip.quality["object_noises_m"][str(noisy.id)] = 0.2
+        assert solve(task, clip, 0, 1, noisy, LIMITS) == "object motion too small"
+
     def test_diagonal_camera_motion(self):
         clip = self._clip()
         clip.cam_to_world[1, :3, 3] = [1.0, 0, 0.9]

@@ -18,6 +18,7 @@ from mllm4d_verl.data_tools.estimation.objects import (
     shrink_disparity,
     surface_points,
     thin_points,
+    without_odd,
 )
 from mllm4d_verl.data_tools.estimation.odometry import StereoOdometry, Trajectory
 from mllm4d_verl.data_tools.estimation.tracking import Sighting, Track
@@ -313,6 +314,46 @@ class TestShrink:
             assert np.isclose(block / scale, small[row, column], rtol=1e-6).any()
 
 
+class TestOddFrames:
+    def with_sizes(self, sizes) -> Track:
+        track = track_of(np.zeros((len(sizes), 3)))
+        return Track(
+            [one._replace(points=np.zeros((size, 3))) for one, size in zip(track.sightings, sizes, strict=True)]
+        )
+
+    def test_half_a_thing_and_a_thing_with_its_neighbour_are_left_out(self):
+        track = self.with_sizes([100, 102, 50, 104, 106, 108, 210, 110, 112])
+        assert without_odd(track).frames == [0, 1, 3, 4, 5, 7, 8]
+
+    def test_so_are_those_at_the_ends(self):
+        assert without_odd(self.with_sizes([20, 100, 101, 102, 103, 200])).frames == [1, 2, 3, 4]
+
+    def test_what_goes_behind_something_shrinks_and_stays(self):
+        sizes = [round(400 * 0.9**n) for n in range(20)]
+        assert without_odd(self.with_sizes(sizes)).frames == list(range(20))
+
+    def test_of_few_sightings_none_is_odd(self):
+        assert without_odd(self.with_sizes([10, 100, 1000, 5])).frames == [0, 1, 2, 3]
+
+
+class TestSharedPixels:
+    def test_a_pixel_is_of_the_thing_that_is_as_near_and_was_seen_before_of_one_that_was_carried(self):
+        finder = ObjectFinder(StereoCamera(60, 40, np.array([[50.0, 0, 29.5], [0, 50, 19.5], [0, 0, 1]]), 0.2), 10.0)
+        disparity = np.full((40, 60), 2.0, np.float32)
+        disparity[:, 30:] = 4.0
+        finder.add(np.zeros((40, 60, 3), np.uint8), disparity)
+        left, right = np.zeros((2, 40, 60), np.bool_)
+        left[:, 5:32], right[:, 28:50] = True, True
+        near = track_of(np.zeros((1, 3))).sightings[0]._replace(mask=right)
+        far = near._replace(mask=left)
+        masks = finder._share_pixels([Track([far]), Track([near])])
+        assert (masks[0][:, 5:30] == 1).all()
+        assert (masks[0][:, 30:50] == 2).all()
+        masks = finder._share_pixels([Track([far]), Track([near._replace(sigmas=0.0)])])
+        assert (masks[0][:, 5:32] == 1).all()
+        assert (masks[0][:, 32:50] == 2).all()
+
+
 class TestPoints:
     @settings(max_examples=30, deadline=None)
     @given(st.integers(0, 1000))
@@ -337,6 +378,17 @@ class TestPoints:
         assert len(points) == 18 * 20
         np.testing.assert_allclose(points[:, 2], 3.0, rtol=1e-5)
         assert np.ptp(points[:, 0]) == pytest.approx(19 * 3 / 50, rel=1e-4)
+
+    def test_a_receding_side_is_part_of_the_surface(self):
+        camera = StereoCamera(60, 40, np.array([[50.0, 0, 29.5], [0, 50, 19.5], [0, 0, 1]]), 0.2)
+        depth = np.full((40, 60), 9.0, np.float32)
+        depth[10:30, 20:40] = 3.0
+        depth[10:30, 40:46] = np.linspace(3.05, 3.4, 6)  # goes back by more than a tenth of the width
+        mask = np.zeros((40, 60), np.bool_)
+        mask[10:30, 20:48] = True  # two columns of the wall behind
+        points = surface_points(camera, camera.disparity(depth), mask)
+        assert points[:, 2].max() > 3.25
+        assert points[:, 2].max() < 3.5
 
     def test_of_nothing_known_no_points(self):
         camera = StereoCamera(60, 40, np.array([[50.0, 0, 29.5], [0, 50, 19.5], [0, 0, 1]]), 0.2)
