@@ -202,7 +202,7 @@ PRESETS: dict[str, WorldConfig] = {
         baseline_m=0.2,
         camera_motions={**_TINY.camera_motions, "still": 6.0},
         object_motions={"left": 1.0, "right": 1.0, "closer": 1.0, "farther": 1.0},
-        detail=0.15,
+        detail=0.08,
     ),
 }
 
