@@ -76,8 +76,8 @@ class DisparityConfig:
         left_right_max_diff_px: a disparity is dropped where the right eye's differs by more; 0 drops none.
         uniqueness_percent: by how much the best match must beat the next.
         halve: match at half size and refine at full size: less than half the time; thin things and edges suffer.
-        halve_rows: match at half the height and refine at full size: two thirds of the time. Disparities run along the
-            row, so that little is lost. `halve` goes before it, and without `refine` it is off.
+        halve_rows: with "sgbm" over 3 paths, match at half the height and refine at full size: two thirds of the time.
+            Disparities run along the row, so that little is lost. `halve` goes before it; off without `refine`.
         refine: fit disparities to the images below a pixel; halves their error. Always on with `halve`.
     """
 
@@ -267,6 +267,8 @@ class MatchedDisparity(DisparityEstimator):
         matched = DisparityRange(math.floor(range.minimum / 2), _sixteens(range.length / 2)) if config.halve else range
         self._matcher = _BlockMatcher(config, matched) if config.method == "bm" else _SemiGlobal(config, matched)
         self._refinements: dict[tuple[int, ...], DisparityRefinement] = {}
+        # Block matching and sums over more paths lose more by it than three paths do.
+        self._halves_rows = config.halve_rows and config.refine and config.method == "sgbm" and config.paths == 3
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_refinements": {}}
@@ -275,7 +277,7 @@ class MatchedDisparity(DisparityEstimator):
         left, right = gray_image(left), gray_image(right)
         if self.config.halve:
             raw, found = self._match_halves(left, right)
-        elif self.config.halve_rows and self.config.refine and len(left) > 1:
+        elif self._halves_rows and len(left) > 1:
             raw, found = self._match_rows(left, right)
         else:
             raw, found = self._matcher.match(left, right)
