@@ -32,7 +32,7 @@ BARE = "OpenCV SGBM 3WAY, 64 disparities"
 METHODS = {
     "sgbm (default)": DisparityConfig(),
     "sgbm, refine=false": DisparityConfig(refine=False),
-    "sgbm, halve_rows=false": DisparityConfig(halve_rows=False),
+    "sgbm, halve_rows=true": DisparityConfig(halve_rows=True),
     "sgbm, halve=true": DisparityConfig(halve=True),
     "sgbm, paths=8": DisparityConfig(paths=8),
     "bm": DisparityConfig(method="bm"),

@@ -89,7 +89,7 @@ class DisparityConfig:
     left_right_max_diff_px: int = 1
     uniqueness_percent: int = 10
     halve: bool = False
-    halve_rows: bool = True
+    halve_rows: bool = False
     refine: bool = True
 
     def __post_init__(self) -> None:

@@ -19,9 +19,9 @@ from .odometry import StereoOdometry
 #: Frames from the start of a clip that tell the offset.
 OFFSET_FRAMES = 24
 #: Standard deviations and pixels from which on an offset is looked into, and from which on it is applied. A matcher's
-#: own preference for whole pixels comes to a tenth.
-_SUSPECT_STDS, _SUSPECT_PX = 2.0, 0.1
-_SURE_STDS, _SURE_PX = 4.0, 0.2
+#: own preference for whole pixels comes to a tenth in large images, to a quarter in small ones with fine patterns.
+_SUSPECT_STDS, _SUSPECT_PX = 2.0, 0.2
+_SURE_STDS, _SURE_PX = 4.0, 0.35
 #: While it is looked into, points may be so many times farther off: those that a wrong offset displaces are no movers.
 _WIDER = 2.5
 _MOST_ROUNDS = 5

@@ -66,6 +66,7 @@ def test_everything_estimated(tmp_path):
     assert (record.num_frames, record.width, record.height) == (FRAMES, WIDTH, HEIGHT)
     assert [record.quality[part] for part in ("poses", "depth", "objects")] == ["estimate"] * 3
     assert (record.quality["place"], record.quality["source_frames"]) == ("nowhere", [0, FRAMES, 1])
+    assert record.quality["disparity_offset_px"] == 0
     true = clip.exact.cam_to_world
     assert np.linalg.norm(record.camera_centers[-1] - true[-1, :3, 3]) < 0.1 * np.linalg.norm(true[-1, :3, 3])
     with av.open(str(tmp_path / record.video)) as container:
@@ -86,7 +87,7 @@ def test_the_source_is_believed(tmp_path):
     record = read_clip(tmp_path / "clip4d" / "clip.npz")
     np.testing.assert_allclose(record.cam_to_world, clip.exact.cam_to_world, atol=1e-9)
     assert [record.quality[part] for part in ("poses", "depth", "objects")] == ["source"] * 3
-    assert "num_matches" not in record.quality
+    assert not {"num_matches", "disparity_offset_px"} & set(record.quality)
     found = {track.id: track for track in record.objects}
     for track in clip.exact.objects:
         frame = next((t for t in range(FRAMES) if len(track.points[t]) > 100), None)
@@ -96,6 +97,27 @@ def test_the_source_is_believed(tmp_path):
             assert found[track.id].is_moving == track.is_moving
     with np.load(tmp_path / "masks" / "clip.npz") as dense:
         np.testing.assert_array_equal(dense["masks"], clip.renders[0].mask)
+
+
+class Shifted(Rendered):
+    """Its right eye is moved by whole pixels, which adds to all disparities; depth may be the source's."""
+
+    def pairs(self, start=0, stop=None):
+        for pair in super().pairs(start, stop):
+            yield pair._replace(right=np.roll(pair.right, -2, axis=1))
+
+
+def test_a_calibration_that_is_off_is_mended_where_depth_is_estimated(tmp_path):
+    rejected = {"quality__allow_static": True, "quality__max_reprojection_px": 9}
+    (mended,) = annotate_clip(Shifted(), settings(**rejected), tmp_path / "mended")
+    assert mended.figures["disparity_offset_px"] == pytest.approx(2, abs=0.5)
+    true_m = annotate_clip(Rendered(), settings(), tmp_path / "true")[0].figures["median_depth_m"]
+    assert mended.figures["median_depth_m"] == pytest.approx(true_m, rel=0.15)
+    (as_given,) = annotate_clip(Shifted(), settings(odometry__fit_offset=False, **rejected), tmp_path / "given")
+    assert "disparity_offset_px" not in as_given.figures
+    assert as_given.figures["median_depth_m"] < 0.8 * true_m
+    (source,) = annotate_clip(Shifted(truth=("depth",)), settings(**rejected), tmp_path / "source")
+    assert "disparity_offset_px" not in source.figures
 
 
 def test_the_source_is_not_asked_where_estimates_are_wanted(tmp_path):

@@ -52,6 +52,7 @@ def relative_error(world, disparity):
     [
         ({}, 0.015, 0.93),
         ({"halve": True}, 0.015, 0.93),
+        ({"halve_rows": True}, 0.015, 0.93),
         ({"method": "bm"}, 0.015, 0.7),
         ({"paths": 8}, 0.015, 0.93),
         ({"refine": False}, 0.03, 0.93),
