@@ -70,6 +70,10 @@ def load_segmenter(config: LearnedConfig) -> LearnedSegmenter:
     Raises:
         InputError: a package or the weights are missing, or a setting is out of range.
     """
+    return _load(config)
+
+
+def _load(config: LearnedConfig) -> LearnedSegmenter:
     try:
         return LearnedSegmenter(
             config.detector,
@@ -89,8 +93,7 @@ def check_learned(config: LearnedConfig) -> None:
     Raises:
         InputError: of `load_segmenter`.
     """
-    load_segmenter(replace(config, device="cpu"))
-    load_segmenter.cache_clear()
+    _load(replace(config, device="cpu"))
 
 
 class FoundByName(SourceObjects):
