@@ -304,7 +304,9 @@ class MatchedDisparity(DisparityEstimator):
         """Matches of the mean of every two rows."""
         height, width = left.shape
         small, found = self._matcher.match(*(_shrunk(image, width, (height + 1) // 2) for image in (left, right)))
-        return np.repeat(small, 2, axis=0)[:height], np.repeat(found, 2, axis=0)[:height]
+        double, found = np.repeat(small, 2, axis=0)[:height], np.repeat(found, 2, axis=0)[:height]
+        _settle_edges(left, right, double, found)
+        return double, found
 
     def _match_halves(self, left: Image, right: Image) -> tuple[FloatImage, NDArray[np.bool_]]:
         height, width = left.shape
@@ -315,6 +317,28 @@ class MatchedDisparity(DisparityEstimator):
         double = np.repeat(np.repeat(2 * small, 2, axis=0), 2, axis=1)
         found = np.repeat(np.repeat(found, 2, axis=0), 2, axis=1)
         return np.ascontiguousarray(double[:height, :width]), np.ascontiguousarray(found[:height, :width])
+
+
+def _settle_edges(left: Image, right: Image, disparity_px: FloatImage, found: NDArray[np.bool_]) -> None:
+    """Beside horizontal edges a row may belong to what its other neighbour shows: in place, where that fits better."""
+    height, width = disparity_px.shape
+    # Rows come in equal twos; the other neighbour of an even row is above it, of an odd one below.
+    other = np.arange(height)
+    other = np.clip(other + np.where(other % 2, 1, -1), 0, height - 1)
+    rows, columns = np.nonzero((np.abs(disparity_px[other] - disparity_px) > 1) & found & found[other])
+    rivals = disparity_px[other[rows], columns]
+    mine, theirs = (
+        sum(
+            np.abs(
+                left[rows, np.clip(columns + shift, 0, width - 1)].astype(np.int16)
+                - right[rows, np.clip(columns + shift - np.rint(values).astype(np.intp), 0, width - 1)]
+            )
+            for shift in range(-2, 3)
+        )
+        for values in (disparity_px[rows, columns], rivals)
+    )
+    better = theirs < mine
+    disparity_px[rows[better], columns[better]] = rivals[better]
 
 
 def _shrunk(image: Image, width: int, height: int) -> Image:
