@@ -18,7 +18,7 @@ class Thresholds:
         min_motion_m: least displacement, metres, that is asked about as a distance or a direction.
         noise_factor: displacement must also exceed this many times the clip's measured noise
             (`quality["camera_noise_m"]`; `quality["object_noises_m"]` of the object, else `quality["object_noise_m"]`;
-            exact clips have none). This many times the noise must not reach the next option of a distance, a fifth away.
+            exact clips have none). So many times the noise must not reach the next option of a distance, a fifth off.
         axis_margin: the dominant axis of a camera direction must exceed the second by this factor.
         tau_m: changes below it are "not moving", metres.
         tau_relative: the same as a share of the object's distance; the larger of the two counts, because ten
