@@ -130,7 +130,7 @@ def _question_files(source: Source, questions: PathLike | None) -> list[Path]:
             raise InputError(
                 f"the question file of {source.name} is not here",
                 field="--questions",
-                remedy=f"Get {' and '.join(source.files)} from {source.homepage} and give the file or its folder, or set "
+                remedy=f"Get {' and '.join(source.files)} from {source.homepage} and give it, or set "
                 f"{FOLDER_VARIABLE} to the folder that holds it",
             )
         return found

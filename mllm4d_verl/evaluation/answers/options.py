@@ -1,0 +1,186 @@
+"""The options of a question, made ready for being looked up and looked for in a text, in any order of the options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+
+from mllm4d_verl.data_tools.schema import LETTERS
+from mllm4d_verl.reward import Truth, chosen_option
+from mllm4d_verl.reward.accuracy import stated_number
+
+_WORD = re.compile(r"[^\W_]+(?:['.-][^\W_]+){0,8}|[.!?;:,()\[\]\n]")
+_ARTICLES = frozenset({"a", "an", "the"})
+_THERE_IS = re.compile(r"^there (?:is|are|was|were) ")
+_IN_THE_VIDEO = re.compile(r" (?:in|on) (?:video|scene|image|frame)$| there$")
+_MOVING = re.compile(r"^(?:moving|going|to|turning) (?:to |toward )?(?=\w)")
+#: Spellings of the same word, applied to the tokens of options and responses alike.
+_SAME_WORD = {
+    "towards": "toward",
+    "forwards": "forward",
+    "backwards": "backward",
+    "upwards": "upward",
+    "downwards": "downward",
+    "sidewards": "sideward",
+    "anticlockwise": "counterclockwise",
+    "cannot": "can not",
+    "further": "farther",
+}
+_TWO_WORDS = re.compile(r"\b(?:counter|anti) clockwise\b")
+# "right" that is no direction, "no" that denies nothing
+_NO_DIRECTION = re.compile(
+    r"\bright (?=(?:answer|option|choice|letter|now|away|before|after|behind|in front|next to|at start|at end)\b)"
+)
+_NO_DENIAL = re.compile(r"\bno (?=(?:doubt|question|problem)\b)")
+#: Option texts that stand in every sentence with another meaning: read as whole answers and at the start only.
+_COMMON = frozenset({"yes", "no", "not", "i", "it", "one", "is", "in", "on", "to", "of", "and", "or"})
+_REFUSAL = re.compile(
+    r"\b(?:can ?not|can't|could not|couldn't|unable to|not able to|impossible to|not possible to|hard to|difficult to)"
+    r" (?:be |accurately |definitively |really )?"
+    r"(?:answer|determin|tell|say|see|identif|provide|watch|view|assist|help|infer|conclu|process|analy|know|access)"
+    r"|\b(?:as an ai|i'm sorry|i am sorry|not enough information|insufficient|not sure|unsure|unclear|uncertain"
+    r"|unknown)"
+    r"|\b(?:i|we) (?:do not|don't) know",
+    re.I,
+)
+NUMBER_WORDS = {
+    word: str(number)
+    for number, word in enumerate(
+        (
+            *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
+            *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+        )
+    )
+} | {"once": "1", "twice": "2", "none": "0"}
+
+
+class Options:
+    """The options of one question.
+
+    Attributes:
+        texts: option texts in letter order.
+        letters: their letters; all that are known where the texts are not.
+        by_text: folded text -> first letter that has it.
+    """
+
+    def __init__(self, texts: tuple[str, ...]) -> None:
+        self.texts = texts
+        self.letters = LETTERS[: len(texts)] if texts else LETTERS
+        self.by_text: dict[str, str] = {}
+        for letter, text in zip(self.letters, texts, strict=False):
+            self.by_text.setdefault(fold(text), letter)
+        self._truth = Truth("", None, None, texts, (None, None), (None, None))
+
+    @cached_property
+    def by_words(self) -> dict[str, str]:
+        """Words without articles and spelling variants -> letter, where one option alone has them."""
+        own, keys = (
+            _only_of_one((form(text), letter) for text, letter in self.by_text.items())
+            for form in (_own_words, key_words)
+        )
+        return {form: letter for form, letter in (keys | own).items() if form and letter}
+
+    @cached_property
+    def is_numeric(self) -> bool:
+        """Whether every option is a number, with or without a unit."""
+        return bool(self.texts) and all(stated_number(text) is not None for text in self.texts)
+
+    @cached_property
+    def has_yes_and_no(self) -> bool:
+        return "yes" in self.by_text and "no" in self.by_text
+
+    @cached_property
+    def refusing(self) -> frozenset[str]:
+        """Letters of options that themselves say that it cannot be told."""
+        return frozenset(letter for text, letter in self.by_text.items() if _REFUSAL.search(text))
+
+    @cached_property
+    def mentions(self) -> re.Pattern[str] | None:
+        """Finds the words of any option among words, the longest first; None where there is nothing to look for."""
+        forms = sorted((form for form in self.by_words if form not in _COMMON), key=lambda form: (-len(form), form))
+        if not forms or self.is_numeric:
+            return None
+        return re.compile(rf"(?<![^ ])(?:{'|'.join(map(re.escape, forms))})(?![^ ])")
+
+    @cached_property
+    def _is_start_of_another(self) -> frozenset[str]:
+        return frozenset(a for a in self.by_text for b in self.by_text if a != b and b.startswith(a))
+
+    def exact(self, text: str) -> str | None:
+        """Letter of the option that `text` is: its text, its words, or a number equal to its number."""
+        folded = fold(text)
+        if not folded or len(folded) > 400:
+            return None
+        if (letter := self.by_text.get(folded)) is not None:
+            return letter
+        if not self.texts:
+            return None
+        if self.is_numeric:
+            return self.number(NUMBER_WORDS.get(folded.removesuffix(" times").removesuffix(" time"), folded))
+        return self.by_words.get(words(folded)) or self.by_words.get(key_words(folded))
+
+    def number(self, text: str) -> str | None:
+        """Letter of the option whose number `text` is, as the reward compares numbers and units of length."""
+        if not self.is_numeric or not any(character.isdigit() for character in text):
+            return None
+        return _option_of_number(text, self._truth)
+
+    def may_be_cut(self, text: str) -> bool:
+        """Whether `text` might be the beginning of a longer option."""
+        return fold(text) in self._is_start_of_another
+
+
+@lru_cache(maxsize=16384)
+def get_options(texts: tuple[str, ...]) -> Options:
+    """The prepared options; kept, since many responses share them."""
+    return Options(texts)
+
+
+@lru_cache(maxsize=16384)
+def _option_of_number(text: str, options: Truth) -> str | None:
+    return chosen_option(text, options)
+
+
+def fold(text: str) -> str:
+    """Text without case, quotes, brackets around it, doubled spaces and final marks."""
+    return " ".join(text.split()).strip(" \"'").rstrip(".!;,: ").strip("\"'").casefold()
+
+
+def words(text: str) -> str:
+    """Words and marks of a text, lower case, one space between; articles left out, spellings made alike."""
+    lowered = text.casefold().replace("n't", " not")
+    tokens = []
+    for token in _WORD.findall(lowered):
+        if token in _ARTICLES:
+            continue
+        if "-" in token and not token[0].isdigit():
+            token = token.replace("-", "")
+        token = _SAME_WORD.get(token, token)
+        tokens.append("." if token == "\n" else token)
+    joined = _TWO_WORDS.sub("counterclockwise", " ".join(tokens))
+    return _NO_DENIAL.sub("", _NO_DIRECTION.sub("", joined)) if "right" in joined or "no " in joined else joined
+
+
+def key_words(text: str) -> str:
+    """The words that matter: "there are no cars in the video" -> "no cars", "to the left" -> "left"."""
+    key = _own_words(text)
+    key = _IN_THE_VIDEO.sub("", _THERE_IS.sub("", key))
+    return _MOVING.sub("", key)
+
+
+def _own_words(text: str) -> str:
+    return words(text).rstrip(" .,;:!")
+
+
+def _only_of_one(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Form -> letter; "" where several letters share the form."""
+    found: dict[str, str] = {}
+    for form, letter in pairs:
+        found[form] = letter if found.get(form, letter) == letter else ""
+    return found
+
+
+def is_refusal(text: str) -> bool:
+    """Whether the text says that it cannot or will not answer."""
+    return _REFUSAL.search(text) is not None

@@ -1,0 +1,116 @@
+"""Phrases after which models state their answer, in the languages they answer in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from .options import Options
+from .statements import NOTHING, Reading, read_statement
+from .text import MAX_SPOTS
+
+_IS = r"(?:is|was|are|would be|should be|must be|will be|has to be|seems to be|appears to be|likely is)"
+# "the answer is B", "Final Answer: B", "Ans. (B)", "### Final Answer\nB"
+_LABEL = re.compile(
+    r"\b(?<!each )(?<!every )(?<!all )(?<!ing )(?<!this )"
+    r"(?P<noun>(?:(?P<final>final|last) )?(?:answer|ans|option|choice|selection|conclusion|prediction|response|output|"
+    r"letter|verdict|assistant))\b[\"')]{0,2}"
+    rf"(?:(?: to (?:the|this) question)? {_IS}\b:?|(?: \(?[a-z ]{{1,20}}\))? ?(?:[:=]|=>|-(?= ))|\.(?= ?\()"
+    r"|\s{0,3}\n(?=\s{0,6}\S))"
+    r"[\s_]{0,8}",
+    re.I,
+)
+# "B is correct", "option (B) is the most likely answer"
+_CORRECT = re.compile(
+    r"(?<![A-Za-z0-9'])\(?(?P<letter>[A-J])\)?[.:]? (?:is|would be|must be|seems|looks|appears)(?: to be)?"
+    r"(?: clearly| the| my)?(?: only| most| more| best)? ?"
+    r"\b(?:correct|right|best|likely|final|true|accurate|answer|appropriate|suitable|plausible)\b"
+)
+# "I choose B", "must be B", "=> B", "so B."
+_CHOOSE = re.compile(
+    r"(?:\b(?:choose|select|pick|go with|going with|went with|opt for|choosing|selecting|it's|it is|must be|should be|"
+    r"that's|that is|so|therefore|thus|hence|then)|=>),? {0,2}(?:option |choice |answer |letter )?"
+    r"\(?(?P<letter>[A-J])\)?(?=[.!,;:)]|\s*$|\s*\n)",
+    re.I,
+)
+_OTHER_LANGUAGES = re.compile(
+    r"(?:答案|选项|選項|选择|選擇|应选|故选|选|選|正解|答え|答|정답|답|الإجابة|उत्तर|đáp án|ответ|respuesta|réponse|"
+    r"reponse|antwort|lösung|resposta|risposta|cevap|jawaban)"
+    r"(?: {0,2}(?:correcta|correcte|correta|corretta|finale?|đúng|верный|صحيحة))?[ :]{0,3}"
+    r"(?:应该是|应为|是|为|為|は|은|는|es|est|ist|lautet|é|è|là|هي|है|adalah|-|=)?[ :]{0,3}"
+    r"(?:(?:la|le|die|a|o|lettre|letra|option|opción|opção|opzione|вариант|选项)\b ?)?"
+    r"(?P<letter>[\"'(\[]{0,2}[A-J](?![A-Za-z0-9']))",
+    re.I,
+)
+_LANGUAGE_HINTS = ("antwort", "respuesta", "resposta", "risposta", "cevap", "jawaban", "reponse")
+_CORRECTION = re.compile(
+    r"\b(?:wait|actually|correction|sorry|mistake|wrong|rather|second thought|re-?consider|re-?evaluat|on reflection|"
+    r"let me re|instead|hmm|no,|however|but)",
+    re.I,
+)
+
+
+class Statement(NamedTuple):
+    """One place where an answer is stated: from `start` to `end` of the text; `is_final` where it says so."""
+
+    start: int
+    end: int
+    reading: Reading
+    is_final: bool
+
+
+def statements(text: str, options: Options) -> Iterator[Statement]:
+    """Every place of a text that states an answer, in order; those that offer nothing are left out."""
+    found: list[Statement] = []
+    for match in _first(_LABEL, text):
+        reading = read_statement(_line(text, match.end()), options)
+        found.append(Statement(match.start(), match.end(), reading, bool(match["final"])))
+    for pattern in (_CORRECT, _CHOOSE):
+        for match in _first(pattern, text):
+            if match["letter"].isupper():
+                reading = read_statement(_line(text, match.start("letter")), options, anywhere=False)
+                found.append(Statement(match.start(), match.end(), reading, False))
+    if not text.isascii() or any(hint in text.lower() for hint in _LANGUAGE_HINTS):
+        for match in _first(_OTHER_LANGUAGES, text):
+            reading = read_statement(_line(text, match.start("letter")), options, anywhere=False)
+            found.append(Statement(match.start(), match.end(), reading, False))
+    found.sort(key=lambda statement: statement.start)
+    return (statement for statement in found if statement.reading != NOTHING)
+
+
+def decide(found: list[Statement], text: str) -> tuple[Reading, str]:
+    """What the statements of a text come to, and the rule.
+
+    All agree: that. A final one outweighs the others. What stands before a correction ("wait", "actually") is
+    taken back.
+    """
+    final = [statement for statement in found if statement.is_final]
+    for some, rule in ((final, "final phrase"), (found, "phrase")):
+        if not some:
+            continue
+        kept = some[:1]
+        for previous, statement in pairwise(some):
+            if statement.reading != kept[-1].reading and _CORRECTION.search(text, previous.end, statement.start):
+                kept = []
+            kept.append(statement)
+        readings = {statement.reading for statement in kept}
+        if len(readings) == 1:
+            return readings.pop(), rule
+        return Reading(None, "several answers"), rule
+    return NOTHING, ""
+
+
+def _line(text: str, start: int) -> str:
+    """From `start` to the end of its line, at most 300 characters."""
+    piece = text[start : start + 300]
+    end = piece.find("\n")
+    return piece if end < 0 else piece[:end]
+
+
+def _first(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    for number, match in enumerate(pattern.finditer(text)):
+        if number >= MAX_SPOTS:
+            return
+        yield match

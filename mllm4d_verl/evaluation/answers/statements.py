@@ -1,0 +1,222 @@
+"""Reads what a text offers as its answer: a letter, letter and text, an option's text, a sentence that names one."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .options import NUMBER_WORDS, Options, fold, words
+
+SEVERAL = "several answers"
+DISAGREE = "letter and text disagree"
+NO_SUCH = "no such option"
+NO_ANSWER = "no answer"
+
+_FILLER = (
+    r"(?:(?:the )?(?:correct |right |best )?(?:option|choice|letter|answer|letra|opción|lettre)s? {0,2}(?:is |[:.] ?)?)"
+)
+_LETTER = re.compile(
+    rf"[\"'(\[{{ ]{{0,4}}{_FILLER}?[\"'(\[{{ ]{{0,3}}([A-Za-z])(?![A-Za-z0-9'])([\"')\]}}]{{0,3}})", re.I
+)
+_SECOND = re.compile(
+    r"[\s)\]\"'.]{0,4}(?:,? ?\b(?:or|and|nor)\b|/|&|,|或|和|또는|oder|ou|y|o\b) {0,2}"
+    r"(?:option |choice )?[(\[\"']{0,2}([A-J])"
+    r"(?=$|[)\]\"'.,;:!?/&\s])(?!\s+(?:is|was|are|goes)\b)"
+)
+# An article is followed by a word. These words follow a letter, not an article.
+_AFTER_LETTER = re.compile(
+    r"\s+(?:because|since|as|due|for|which|given|based|and|or|nor|but|is|was|would|with|not|if|seems|fits|matches)\b"
+)
+_WORD_FOLLOWS = re.compile(r"\s+[a-z]")
+_NOT = re.compile(
+    r"not (?:option |choice )?[\"'(]{0,2}[A-J][\"')]{0,2},? (?:but|it is|it's|rather) (?:rather )?(?:option )?(?=\S)"
+)
+_NEGATED = re.compile(r"(?:not|no longer|never|neither)\b")
+_ONLY_LETTERS = re.compile(
+    r"[\W_]{0,8}[A-J](?:(?:[\W_]{1,8}|[\W_]{1,4}(?:and|or|either)[\W_]{1,4})[A-J]){1,4000}[\W_]{0,8}"
+)
+_JOINED_LETTERS = re.compile(r"[A-J]{2,10}")
+_SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
+_YES_NO = re.compile(r"(yes|no)\b(?!-)(?![ ,]{1,2}(?:and|or|/) ?(?:yes|no)\b)", re.I)
+_NUMBER = re.compile(
+    r"(?<![\w.,:^/-])[-+]?(?:[0-9]{1,3}(?:,[0-9]{3}){1,4}|[0-9]{1,15})(?:\.[0-9]{1,15})?"
+    r"(?: ?(?:m|cm|km|meters?|metres?|centimeters?|centimetres?|kilometers?|kilometres?)\b)?"
+    r"(?![\w^/:%°]|[.,][0-9]|-[0-9])"
+)
+_RANGE = re.compile(r"[0-9] ?(?:-|to) ?[0-9]")
+_NOT_ASKED = re.compile(
+    r"\b(?:frames?|images?|steps?|figures?|clips?|videos?|options?|questions?) {0,2}#?[0-9]{1,6}"
+    r"(?: {0,2}(?:and|to|-|,|&) {0,2}(?:frame )?[0-9]{1,6}){0,8}"
+    r"|\b[0-9]{1,4}(?:\.[0-9]{1,3})? ?(?:s|sec|seconds?|minutes?)\b"
+    r"|^ {0,4}[0-9]{1,2}[.)] (?=\S)",
+    re.M,
+)
+_NUMBER_WORD = re.compile(
+    rf"\b(?:{'|'.join(word for word in NUMBER_WORDS if word not in ('one', 'none'))}|one(?= times?\b))\b"
+)
+_DENIALS = frozenset({"not", "no", "never", "neither", "nor", "without", "rather", "instead", "isn", "than"})
+_CLAUSE_ENDS = frozenset(".!?;:,") | {"but"}
+_DENIAL_REACH = 4  # words between a denial and what it denies: "not moving to the left"
+_DENIAL_CHARS = 60
+_SHORT_REST_WORDS = 8  # after a letter, so many words are its text; more are an explanation
+_LONGEST_STATEMENT = 300
+_MOST_NUMBERS = 64
+
+
+class Reading(NamedTuple):
+    """A letter, or why there is none; both empty where the text offers nothing at all."""
+
+    letter: str | None = None
+    reason: str = ""
+
+
+NOTHING = Reading()
+
+
+def read_statement(text: str, options: Options, anywhere: bool = True) -> Reading:
+    """What a text that is offered as the answer says.
+
+    Args:
+        text: without markup, starting where the answer is expected.
+        anywhere: also look for an option inside its first sentence, not only at its start.
+    """
+    text = text[:_LONGEST_STATEMENT].strip()
+    if not text:
+        return NOTHING
+    denied = _NOT.match(text)
+    if denied:
+        text = text[denied.end() :]
+    elif _NEGATED.match(text.lower()) and options.exact(first_sentence(text)) is None:
+        return _mentioned(text, options) if anywhere else NOTHING
+    exact = options.exact(text) or options.exact(first_sentence(text))
+    by_letter = _read_letter(text, options)
+    if exact is not None:
+        if by_letter.letter not in (None, exact) and len(fold(text)) == 1:
+            return Reading(None, "a letter and the text of another option")
+        return Reading(exact)
+    if by_letter != NOTHING:
+        return by_letter
+    if options.has_yes_and_no and (answer := _YES_NO.match(text)):
+        return Reading(options.by_text[answer[1].lower()])
+    return _mentioned(text, options) if anywhere else NOTHING
+
+
+def _read_letter(text: str, options: Options) -> Reading:
+    """A letter at the start, checked against what follows it."""
+    if _JOINED_LETTERS.fullmatch(text.rstrip(". ")) and set(text.rstrip(". ")) <= set(options.letters):
+        return Reading(None, SEVERAL)
+    match = _LETTER.match(text)
+    if match is None:
+        return NOTHING
+    letter, rest = match[1].upper(), text[match.end() :]
+    bracketed = bool(match[2]) and text[match.start(1) - 1 : match.start(1)] in ("(", "[", '"', "'", "{")
+    closed = bracketed or not rest.strip() or rest[0] in ".):]"
+    if match[1].islower() and not closed:
+        return NOTHING
+    if letter not in options.letters:
+        is_sign = closed and letter <= "J" and not (rest.strip() and letter == "I")
+        return Reading(None, NO_SUCH) if is_sign else NOTHING
+    may_be_article = letter in "AI" and not closed and _WORD_FOLLOWS.match(rest) and not _AFTER_LETTER.match(rest)
+    if may_be_article and options.exact(first_sentence(rest)) != letter:
+        return NOTHING  # "A car moves left"
+    second = _SECOND.match(rest)
+    if second and second[1] in options.letters and second[1] != letter:
+        return Reading(None, SEVERAL)
+    return _check_rest(letter, rest, options)
+
+
+def _check_rest(letter: str, rest: str, options: Options) -> Reading:
+    """The letter, unless the few words after it are another option."""
+    said = first_sentence(rest.lstrip(".:)]}=,;- \"'(["))
+    if not said or not options.texts:
+        return Reading(letter)
+    exact = options.exact(said.rstrip(")] "))
+    if exact is not None:
+        return _same_text(letter, exact, options)
+    if len(said.split()) > _SHORT_REST_WORDS:
+        return Reading(letter)
+    if options.has_yes_and_no and (answer := _YES_NO.match(said)):
+        return _same_text(letter, options.by_text[answer[1].lower()], options)
+    mentioned = mentions(said, options) - options.refusing  # "B, but I am not sure"
+    if len(mentioned) == 1:
+        return _same_text(letter, next(iter(mentioned)), options)
+    return Reading(letter)
+
+
+def _same_text(letter: str, by_text: str, options: Options) -> Reading:
+    texts = options.texts
+    index, other = options.letters.index(letter), options.letters.index(by_text)
+    if index == other or fold(texts[index]) == fold(texts[other]):
+        return Reading(letter)
+    return Reading(None, DISAGREE)
+
+
+def only_letters(text: str, options: Options) -> Reading:
+    """Reading of a text that is nothing but letters: "A or B", "B B B"."""
+    if len(text) < 2 or not _ONLY_LETTERS.fullmatch(text):
+        return NOTHING
+    named = {character for character in text if character.isupper()}
+    if len(named) > 1:
+        return Reading(None, SEVERAL)
+    letter = named.pop()
+    return Reading(letter) if letter in options.letters else Reading(None, NO_SUCH)
+
+
+def _mentioned(text: str, options: Options) -> Reading:
+    named = mentions(first_sentence(text), options)
+    if len(named) > 1:
+        return Reading(None, SEVERAL)
+    return Reading(named.pop()) if named else NOTHING
+
+
+def mentions(text: str, options: Options) -> set[str]:
+    """Letters of the options that a text names and does not deny.
+
+    The longest option wins where one contains another. What follows "not", "neither", "rather than" within a few words
+    of the same clause is denied; "not moving left" denies "left" even where "not moving" is an option.
+    """
+    if not options.texts:
+        return set()
+    if options.is_numeric:
+        return _numbers_mentioned(text, options)
+    pattern = options.mentions
+    if pattern is None:
+        return set()
+    line = words(text)
+    named: set[str] = set()
+    found = list(pattern.finditer(line))
+    for number, match in enumerate(found):
+        following = found[number + 1] if number + 1 < len(found) else None
+        is_denial = match[0].startswith(("not ", "no "))
+        if is_denial and following and line[match.end() : following.start()].strip() in ("", "to", "toward", "in"):
+            continue  # "not moving" before "left"
+        if not _is_denied(line[max(0, match.start() - _DENIAL_CHARS) : match.start()], own=match[0]):
+            named.add(options.by_words[match[0]])
+    return named
+
+
+def _is_denied(before: str, own: str) -> bool:
+    for distance, word in enumerate(reversed(before.split())):
+        if distance >= _DENIAL_REACH or word in _CLAUSE_ENDS:
+            return False
+        if word in _DENIALS:
+            return not own.startswith(("not ", "no ")) or word in ("rather", "instead", "than")
+    return False
+
+
+def _numbers_mentioned(text: str, options: Options) -> set[str]:
+    lowered = _NUMBER_WORD.sub(lambda match: NUMBER_WORDS[match[0]], text.casefold())
+    named: set[str] = set()
+    for number, match in enumerate(_NUMBER.finditer(_NOT_ASKED.sub(" ", lowered))):
+        if number >= _MOST_NUMBERS:
+            break
+        letter = options.number(match[0])
+        if letter is not None:
+            named.add(letter)
+    return named
+
+
+def first_sentence(text: str) -> str:
+    """Text up to its first full stop, exclamation or question mark, semicolon or line end."""
+    match = _SENTENCE.search(text)
+    return text[: match.start()] if match else text
