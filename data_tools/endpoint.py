@@ -65,7 +65,7 @@ class Endpoint:
     max_retries: int = 3
 
     def check(self, prefix: str = "") -> None:
-        """Raise InputError naming the setting, `prefix` before it, that cannot be. No `base_url` at all is none such."""
+        """Raise InputError naming the setting, `prefix` before it, that cannot be. An empty `base_url` may be."""
         if self.base_url and not self.base_url.startswith(("http://", "https://")):
             raise InputError(
                 f"must start with http:// or https://, got {self.base_url!r}",

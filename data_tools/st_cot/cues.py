@@ -46,7 +46,7 @@ class ClipCues:
         nearest_m: (M, F) distance of each object's nearest point from the camera of the same frame, metres, where a
             solver has it already; unseen frames may hold anything.
         centers_m: (M, F, 3) mean of each object's points, world metres, likewise.
-        min_motion_m: a camera that moves less stands still.
+        min_motion_m: a camera or an object that moves less stands still.
         tau_m, tau_relative: an object that moves less along an axis, metres or as a share of its distance (the larger
             counts), does not move. The defaults are those of questions.config.Thresholds.
 
@@ -93,11 +93,12 @@ class ClipCues:
             and for an object:
             start_place, end_place: one of PLACES; start_level, end_level: one of LEVELS.
             image_shift: "left", "right", "up", "down" or "none", of its middle in the image.
-            size: "larger", "smaller", "same", as its distance has it.
-            outline: the same, as the extent of its projected points has it. A part that is hidden, or another side that
-                comes into view, makes the two differ.
+            distance: "closer", "farther" or "same": of its nearest point from the camera, as questions about it say.
+            size: "larger", "smaller", "same", as that distance has it, by a tenth at least.
+            outline: the same words, as the extent of its projected points has it. A part that is hidden, or another
+                side that comes into view, makes the two differ.
             own_motion: [x, y, z] in axes of the start camera, each -1, 0 or 1; what the camera does is no part of it.
-            moving: whether any of the three is not 0.
+            moving: whether it moves at all, if only by less than that along each axis.
             edge: "enters", "leaves" or "none": touches the image's border at the start only, or at the end only.
             gap: "none"; or "covered" or "away", out of sight for a time at a place within, or out of, the image.
         """
@@ -157,14 +158,16 @@ class ClipCues:
             raise ValueError(f"object {index} of {self._clip.clip_id} is not seen at both of the frames {start}, {end}")
         before_m, after_m = track.nearest_m[start], track.nearest_m[end]
         tau_m = max(self._tau_m, self._tau_relative * before_m)
-        own = (0, 0, 0)
+        own, is_moving = (0, 0, 0), False
         if self._clip.objects[index].is_moving:
             moved = _in_camera(self._rotations[start], track.centers[start], track.centers[end])
             own = (_sign(moved[0], tau_m), _sign(moved[1], tau_m), _sign(moved[2], tau_m))
+            is_moving = any(own) or math.hypot(*moved) >= self._min_motion_m
         (u, v), (u_end, v_end) = track.middles[start], track.middles[end]
         at_start, at_end = _place(u, v), _place(u_end, v_end)
         # A change that a question would call none is none here, whatever its share of a short distance.
-        size = "same" if abs(after_m - before_m) <= tau_m else _change(before_m / max(after_m, 1e-6))
+        nearing = _sign(after_m - before_m, tau_m)
+        size = _change(before_m / max(after_m, 1e-6)) if nearing else "same"
         touches, touches_end = track.at_edge[start], track.at_edge[end]
         return {
             "start_place": at_start[0],
@@ -172,10 +175,11 @@ class ClipCues:
             "start_level": at_start[1],
             "end_level": at_end[1],
             "image_shift": _image_shift(u_end - u, (v_end - v) * self._clip.height / self._clip.width),
+            "distance": ("same", "farther", "closer")[nearing],
             "size": size,
             "outline": _change(track.extents[end] / max(track.extents[start], 1e-9)),
             "own_motion": list(own),
-            "moving": any(own),
+            "moving": is_moving,
             "edge": "none" if touches == touches_end else "enters" if touches else "leaves",
             "gap": track.gap(start, end),
         }
