@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from mllm4d_verl.cli.eval_score import score
 from mllm4d_verl.cli.output import emit_json, key_values, open_console, progress_bar
 
 app = typer.Typer(
     help="Generate answers with vLLM and score them.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.command()(score)
 
 _EXIT_FAULT = 1
 
@@ -80,29 +82,6 @@ def run(
     console.print(f"Responses and figures: {result.folder}", soft_wrap=True, highlight=False, markup=False)
     if as_json:
         emit_json(result.to_dict())
-
-
-@app.command()
-def score(
-    responses: Annotated[Path, typer.Argument(help="responses.jsonl, or the folder of a run.")],
-    preset: Preset = "mllm4d_st",
-    out: Annotated[Path | None, typer.Option(help="Write the scored responses to this file.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score responses again, without vLLM: with another preset, or responses made elsewhere.
-
-    A line needs id, task, truth (answer; optionally options, camera_center, object_center) and response.
-    """
-    from mllm4d_verl.evaluation import read_responses, score_records, summarise, write_responses
-    from mllm4d_verl.evaluation.report import print_summary
-
-    scored = score_records(read_responses(responses), preset)
-    summary = summarise(scored, preset)
-    print_summary(summary, open_console(), title=str(responses))
-    if out is not None:
-        write_responses(out, scored)
-    if as_json:
-        emit_json(summary.to_dict())
 
 
 @app.command()

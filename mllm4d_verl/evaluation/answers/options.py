@@ -10,6 +10,8 @@ from mllm4d_verl.data_tools.schema import LETTERS
 from mllm4d_verl.reward import Truth, chosen_option
 from mllm4d_verl.reward.accuracy import stated_number
 
+from .text import clean
+
 _WORD = re.compile(r"[^\W_]+(?:['.-][^\W_]+){0,8}|[.!?;:,()\[\]\n]")
 _ARTICLES = frozenset({"a", "an", "the"})
 _THERE_IS = re.compile(r"^there (?:is|are|was|were) ")
@@ -65,7 +67,7 @@ class Options:
     """
 
     def __init__(self, texts: tuple[str, ...]) -> None:
-        self.texts = texts
+        self.texts = texts = tuple(map(clean, texts))  # as responses are: "doesn’t move" with a typographic apostrophe
         self.letters = LETTERS[: len(texts)] if texts else LETTERS
         self.by_text: dict[str, str] = {}
         for letter, text in zip(self.letters, texts, strict=False):

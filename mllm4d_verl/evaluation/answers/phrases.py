@@ -22,6 +22,20 @@ _LABEL = re.compile(
     r"[\s_]{0,8}",
     re.I,
 )
+_NOUNS = (
+    "ans",
+    "option",
+    "choice",
+    "selection",
+    "conclusion",
+    "prediction",
+    "response",
+    "output",
+    "letter",
+    "verdict",
+    "assist",
+)
+_LETTER_ALONE = re.compile(r"[A-J](?![A-Za-z0-9'])")
 # "B is correct", "option (B) is the most likely answer"
 _CORRECT = re.compile(
     r"(?<![A-Za-z0-9'])\(?(?P<letter>[A-J])\)?[.:]? (?:is|would be|must be|seems|looks|appears)(?: to be)?"
@@ -64,15 +78,17 @@ class Statement(NamedTuple):
 def statements(text: str, options: Options) -> Iterator[Statement]:
     """Every place of a text that states an answer, in order; those that offer nothing are left out."""
     found: list[Statement] = []
-    for match in _first(_LABEL, text):
+    lowered = text.lower()
+    for match in _first(_LABEL, text) if any(noun in lowered for noun in _NOUNS) else ():
         reading = read_statement(_line(text, match.end()), options)
         found.append(Statement(match.start(), match.end(), reading, bool(match["final"])))
-    for pattern in (_CORRECT, _CHOOSE):
+    has_letter = _LETTER_ALONE.search(text) is not None
+    for pattern in (_CORRECT, _CHOOSE) if has_letter else ():
         for match in _first(pattern, text):
             if match["letter"].isupper():
                 reading = read_statement(_line(text, match.start("letter")), options, anywhere=False)
                 found.append(Statement(match.start(), match.end(), reading, False))
-    if not text.isascii() or any(hint in text.lower() for hint in _LANGUAGE_HINTS):
+    if not text.isascii() or any(hint in lowered for hint in _LANGUAGE_HINTS):
         for match in _first(_OTHER_LANGUAGES, text):
             reading = read_statement(_line(text, match.start("letter")), options, anywhere=False)
             found.append(Statement(match.start(), match.end(), reading, False))

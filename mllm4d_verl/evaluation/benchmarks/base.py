@@ -70,7 +70,7 @@ class Item:
         index = LETTERS.find(self.answer) if len(self.answer) == 1 else -1
         return self.options[index] if 0 <= index < len(self.options) else self.answer
 
-    @property
+    @cached_property
     def right_letters(self) -> frozenset[str]:
         """The letter of the answer, and those of options with the very same text: nobody can tell them apart."""
         text = fold(self.answer_text)

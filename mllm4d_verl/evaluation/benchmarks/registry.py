@@ -44,6 +44,8 @@ class Source:
         revisions: content digest -> name of the source's revision.
         macro_groups: see `Benchmark.macro_groups`.
         read: reads a file without `to_items`, where records are not plain objects.
+        record_keys: keys that a record of the source has, by which responses are seen to carry their questions; empty
+            where they never do.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Source:
     revisions: Mapping[str, str] = field(default_factory=dict)
     macro_groups: Mapping[str, str] = field(default_factory=dict)
     read: Callable[[Path], list[Item]] | None = None
+    record_keys: frozenset[str] = frozenset()
 
 
 def benchmark_names() -> list[str]:
@@ -93,14 +96,20 @@ def load_benchmark(name_or_path: PathLike, questions: PathLike | None = None) ->
     Raises:
         InputError: no such benchmark or file, or a record that is not what the source publishes.
     """
-    path = Path(name_or_path).expanduser()
-    if str(name_or_path).casefold().replace("-", "_") not in BENCHMARKS and (path.exists() or path.suffix):
+    if is_path(name_or_path):
+        path = Path(name_or_path).expanduser()
         if not path.is_file():
             raise InputError("no such question file", file=path, field="--benchmark")
         source = replace(get_source("mllm4d"), name=str(name_or_path))
         return _load(source, [path])
     source = get_source(str(name_or_path))
     return _load(source, _question_files(source, questions))
+
+
+def is_path(name_or_path: PathLike) -> bool:
+    """Whether a benchmark is given by the path of its question file: anything with a suffix, or that exists."""
+    path = Path(name_or_path).expanduser()
+    return str(name_or_path).casefold().replace("-", "_") not in BENCHMARKS and (bool(path.suffix) or path.exists())
 
 
 def find_questions(source: Source) -> list[Path] | None:

@@ -24,6 +24,8 @@ from .registry import Source
 
 _SIX_DIGITS = re.compile(r"\d{6}(?:\.|$)")
 
+_RECORD_KEYS = frozenset({"Video", "Question", "Candidates", "Answer"})
+
 
 def to_items(records: Sequence[Record]) -> list[Item]:
     """Items of STI-Bench records."""
@@ -88,4 +90,5 @@ STI_BENCH = Source(
     files=("qa.parquet",),
     homepage="https://huggingface.co/datasets/MINT-SJTU/STI-Bench",
     to_items=to_items,
+    record_keys=_RECORD_KEYS,
 )

@@ -35,6 +35,8 @@ _REVISIONS = dict.fromkeys(
     "23f2680764a2266e69cea6f81ef660decd28792d",
 )
 
+_RECORD_KEYS = frozenset({"video", "question", "choices", "answer"})
+
 
 def to_items(records: Sequence[Record], only: str | None = None) -> list[Item]:
     """Items of VLM4D records.
@@ -100,6 +102,7 @@ VLM4D_REAL = Source(
     files=(_REAL_FILE,),
     homepage=_HOMEPAGE,
     to_items=partial(to_items, only="real"),
+    record_keys=_RECORD_KEYS,
     revisions=_REVISIONS,
 )
 VLM4D_SYNTHETIC = Source(
@@ -108,6 +111,7 @@ VLM4D_SYNTHETIC = Source(
     files=(_SYNTHETIC_FILE,),
     homepage=_HOMEPAGE,
     to_items=partial(to_items, only="synthetic"),
+    record_keys=_RECORD_KEYS,
     revisions=_REVISIONS,
 )
 VLM4D = Source(
@@ -116,5 +120,6 @@ VLM4D = Source(
     files=(_REAL_FILE, _SYNTHETIC_FILE),
     homepage=_HOMEPAGE,
     to_items=to_items,
+    record_keys=_RECORD_KEYS,
     revisions=_REVISIONS,
 )

@@ -37,6 +37,8 @@ NUMBER_UNITS: dict[str, str | None] = {
     "room_size_estimation": "m2",
 }
 
+_RECORD_KEYS = frozenset({"scene_name", "question_type", "question", "ground_truth"})
+
 
 def to_items(records: Sequence[Record]) -> list[Item]:
     """Items of VSI-Bench records."""
@@ -81,6 +83,7 @@ VSI_BENCH = Source(
     files=("test.jsonl",),
     homepage="https://huggingface.co/datasets/nyu-visionx/VSI-Bench",
     to_items=to_items,
+    record_keys=_RECORD_KEYS,
     macro_groups={
         f"object_rel_direction_{difficulty}": "object_rel_direction" for difficulty in ("easy", "medium", "hard")
     },
