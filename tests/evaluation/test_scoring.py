@@ -25,8 +25,13 @@ class TestChoice:
         assert scores["choice"] is None
         assert scores["correct"] == 0.0
 
-    def test_two_answer_blocks_commit_to_none(self, make_record, make_response):
-        assert score(make_record(0, make_response("B") + "<answer>B</answer>"))["choice"] is None
+    def test_two_answer_blocks_commit_to_none_where_they_differ(self, make_record, make_response):
+        assert score(make_record(0, make_response("B") + "<answer>C</answer>"))["choice"] is None
+        assert score(make_record(0, make_response("B") + "<answer>B</answer>"))["choice"] == "B"
+
+    def test_the_reward_is_stricter_than_the_score(self, make_record, make_response):
+        scores = score(make_record(0, make_response("B") + "<answer>B</answer>"))
+        assert (scores["correct"], scores["reward"]["accuracy"]) == (1.0, 0.0)
 
     def test_an_untagged_response_is_its_own_answer(self, make_record):
         scores = score(make_record(0, "B"))
@@ -34,8 +39,22 @@ class TestChoice:
         assert scores["reward"]["format"] == 0.0
         assert scores["reward"]["score"] == 0.0  # the reward of training still asks for the tags
 
-    def test_an_answer_cut_off_by_the_token_limit_is_none(self, make_record, make_response):
-        assert score(make_record(0, make_response("B").removesuffix("</answer>")))["choice"] is None
+    def test_an_answer_without_its_closing_tag_counts(self, make_record, make_response):
+        # stop strings eat the tag; what is cut off inside the thinking is none
+        assert score(make_record(0, make_response("B").removesuffix("</answer>")))["choice"] == "B"
+        cut = score(make_record(0, make_response("B").partition("</thinking>")[0]))
+        assert (cut["choice"], cut["reason"]) == (None, "unfinished reasoning")
+
+    def test_a_number_is_scored_by_its_relative_error(self, make_record):
+        truth = {"answer": "2.0", "options": None, "value": 2.0, "unit": "m"}
+        assert score(make_record(0, "2 m", **truth))["correct"] == 1.0
+        assert 0 < score(make_record(0, "1.8", **truth))["correct"] < 1
+        invalid = score(make_record(0, "2 or 3", **truth))
+        assert (invalid["valid"], invalid["correct"], invalid["reason"]) == (False, 0.0, "several answers")
+
+    def test_the_letter_of_an_equal_option_is_right(self, make_record):
+        truth = {"answer": "B", "options": ["left", "away", "away"]}
+        assert score(make_record(0, "C", **truth))["correct"] == 1.0
 
     def test_letters_can_be_told_without_options(self, make_record):
         scores = score(make_record(0, "B", options=None))
