@@ -169,7 +169,7 @@ class ChatClient:
         budget_s: all requests and waits of this client together may take so long, seconds; None sets no limit.
         budget_words: what the budget is for, in the message that it is over.
         pace: waits for a request's turn.
-        given_up: why the endpoint is not asked; kept replies serve all the same.
+        given_up: why the endpoint is not asked; kept replies serve all the same. May be set later on.
         sleep: waits between attempts, takes seconds.
         jitter: share in [0, 1) that is taken off half of a wait, so that many processes do not come back at once.
 
@@ -191,7 +191,7 @@ class ChatClient:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.endpoint = endpoint
-        self._cache_dir, self._pace, self._given_up = cache_dir, pace, given_up
+        self._cache_dir, self._pace, self.given_up = cache_dir, pace, given_up
         self._budget_s, self._budget_words = budget_s, budget_words
         self._left_s = float("inf") if budget_s is None else budget_s
         self._sleep, self._jitter = sleep, jitter
@@ -230,8 +230,8 @@ class ChatClient:
         kept = _kept(file, read)
         if kept is not None:
             return Reply(kept, "cache")
-        if self._given_up:
-            return Reply(None, "nobody", self._given_up, True)
+        if self.given_up:
+            return Reply(None, "nobody", self.given_up, True)
         value, text, problem, is_unanswered = self._converse(payload, read, again)
         if value is None:
             return Reply(None, "nobody", problem, is_unanswered)

@@ -154,8 +154,14 @@ class TestReadBack:
                 assert ahead[axis] * (1 if word in ("right", "down") else -1) > 0
 
     def test_growing_things_are_nearer(self, clips, rows):
-        nearer = r"looks (a little )?larger|(?<!neither )grows|outline of .* swells|takes up more|comes nearer|details .* grow|increases"
-        farther = r"looks (a little )?smaller|(?<!nor )shrinks|of .* dwindles|takes up less|farther away|details .* shrink|decreases"
+        nearer = (
+            r"looks (a little )?larger|(?<!neither )grows|outline of .* swells|takes up more|comes nearer"
+            r"|details .* grow|increases"
+        )
+        farther = (
+            r"looks (a little )?smaller|(?<!nor )shrinks|of .* dwindles|takes up less|farther away"
+            r"|details .* shrink|decreases"
+        )
         seen = set()
         for row, text in self.texts(rows, only_objects=True):
             _, start, end, poses, _, track = self.geometry(clips, row)
