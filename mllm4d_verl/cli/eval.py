@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mllm4d_verl.cli.eval_bench import build_bench
 from mllm4d_verl.cli.eval_score import score
 from mllm4d_verl.cli.output import emit_json, key_values, open_console, progress_bar
 
@@ -15,6 +16,7 @@ app = typer.Typer(
     help="Generate answers with vLLM and score them.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.command()(score)
+app.command("build-bench")(build_bench)
 
 _EXIT_FAULT = 1
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.data_tools.schema import LETTERS, QARow
+from mllm4d_verl.data_tools.schema import LETTERS, TASKS, QARow
 from mllm4d_verl.datasets.options import PromptOptions
 from mllm4d_verl.datasets.reader import FileKind, as_file_list, file_kind, ground_truth, read_rows
 
@@ -19,6 +19,8 @@ from .records import Record
 from .registry import Source
 
 BENCH_FILE = "mllm4d_bench.parquet"
+#: Our task -> task of the published bench, which counts the two kinds of relative direction as one.
+GROUPS = {task: task.removesuffix("_lateral").removesuffix("_longitudinal") for task in TASKS}
 
 
 def row_to_item(row: QARow) -> Item:
@@ -74,4 +76,5 @@ MLLM4D = Source(
     homepage="`mllm4d eval build-bench`",
     to_items=to_items,
     read=read,
+    macro_groups={task: group for task, group in GROUPS.items() if task != group},
 )
