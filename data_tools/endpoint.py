@@ -200,9 +200,7 @@ class ChatClient:
         self._connections: Any = None
 
     def __enter__(self) -> ChatClient:
-        # as many connections as threads that ask: their number is the caller's to limit
-        limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self._connections = self._httpx.Client(limits=limits)
+        self._connections = self._new_client()
         return self
 
     def __exit__(
@@ -316,7 +314,13 @@ class ChatClient:
         return _content(response.status_code, response.headers, bytes(body))
 
     def _open(self) -> Any:
-        return self._httpx.Client() if self._connections is None else contextlib.nullcontext(self._connections)
+        return self._new_client() if self._connections is None else contextlib.nullcontext(self._connections)
+
+    def _new_client(self) -> Any:
+        # as many connections as threads that ask: their number is the caller's to limit
+        limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        # certificates take longer to load than many a request, and http needs none (redirects are not followed)
+        return self._httpx.Client(limits=limits, verify=self.endpoint.base_url.startswith("https://"))
 
     def _cache_file(self, payload: Mapping[str, Any]) -> Path | None:
         if not self._cache_dir:

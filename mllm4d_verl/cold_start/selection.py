@@ -18,6 +18,8 @@ from mllm4d_verl.cold_start.scoring import CotPath, Sample
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.schema import QARow
 
+_ROUNDING = 1e-9  # the mean of equal numbers may come out above them
+
 
 @dataclass(frozen=True)
 class SelectionConfig:
@@ -83,7 +85,8 @@ def thresholds(samples: Iterable[Sample]) -> dict[str, float]:
 
 def passing(sample: Sample, threshold: float, tolerance: float = 0.0) -> list[CotPath]:
     """Paths of a sample at or above the threshold of its task and above zero, the best first."""
-    passed = [path for path in sample.paths if path.score > 0 and path.score >= threshold - tolerance]
+    least = threshold - tolerance - _ROUNDING
+    passed = [path for path in sample.paths if path.score > 0 and path.score >= least]
     return sorted(passed, key=lambda path: (-path.score, path.number))
 
 

@@ -24,7 +24,7 @@ GRAMMAR = re.compile(
     r"\*\*Spatial State \(Final Frame\):\*\*\n" + STATE + r"[^*<>]+</thinking>\n"
     r"<answer>([A-D])</answer>"
 )
-NUM_CLIPS, NUM_FRAMES = 40, 16
+NUM_CLIPS, NUM_FRAMES = 24, 16
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ class TestEveryText:
         for preset in PRESETS:
             reward = STReward(preset)
             for row in rows:
-                for text in write_paths(row, 3, style=style):
+                for text in write_paths(row, 2, style=style):
                     result = reward(text, ground_truth(row))
                     assert result["acc"] == 1.0
                     assert result["st"] > 0.999
