@@ -1,4 +1,8 @@
-"""The file of model responses: one JSON object per line, self-contained, so that it can be scored again anywhere."""
+"""The file of model responses: one JSON object per line, self-contained, so that it can be scored again anywhere.
+
+A question may have several responses, drawn independently: they have its `id` and `sample` 0, 1, 2 and so on. Together
+`id` and `sample` occur once in a file. Files of other origin may leave `sample` out; it is 0.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ class ResponseRecord:
         id, clip_id, task: of the question; `clip_id` is the unit of resampling.
         truth: what STReward takes: answer, options, camera_center, object_center (metres) and so on.
         response: decoded text, special tokens left out.
+        sample: which response to the question this is, 0-based.
         prompt_tokens, response_tokens: counts; None for files of other origin.
         finish_reason: "stop" or "length" (cut off at max_tokens); None for files of other origin.
         scores: what `scoring.score_record` computed; None before scoring.
@@ -36,10 +41,16 @@ class ResponseRecord:
     task: str
     truth: dict[str, Any]
     response: str
+    sample: int = 0
     prompt_tokens: int | None = None
     response_tokens: int | None = None
     finish_reason: str | None = None
     scores: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells this response from all others of a run."""
+        return self.id, self.sample
 
     @property
     def num_options(self) -> int:
@@ -71,9 +82,10 @@ def read_responses(path: PathLike) -> list[ResponseRecord]:
             if not line.strip():
                 continue
             record = parse_record(line, path, row)
-            if record.id in seen:
-                raise InputError(f"the id {record.id!r} occurs twice", file=path, row=row, field="id")
-            seen.add(record.id)
+            if record.key in seen:
+                again = f" with sample {record.sample}" if record.sample else ""
+                raise InputError(f"the id {record.id!r} occurs twice{again}", file=path, row=row, field="id")
+            seen.add(record.key)
             records.append(record)
     if not records:
         raise InputError("the file holds no responses", file=path, remedy="Make it with `mllm4d eval run`")
@@ -137,5 +149,7 @@ def parse_record(line: str, file: PathLike, row: int) -> ResponseRecord:
         raise InputError("the truth has no answer text", file=file, row=row, field="truth.answer")
     known = {name: fields[name] for name in ResponseRecord.__dataclass_fields__ if name in fields}
     known["id"], known["task"] = str(fields["id"]), str(fields["task"])
+    if not isinstance(known.get("sample", 0), int) or known.get("sample", 0) < 0:
+        raise InputError(f"expected a number from 0 on, got {known['sample']!r}", file=file, row=row, field="sample")
     known["clip_id"] = str(fields.get("clip_id") or fields["id"])
     return ResponseRecord(**known)
