@@ -111,28 +111,28 @@ class TestVerdict:
 
 
 class TestAnyText:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=120, deadline=None)
     @given(texts, st.sampled_from(OPTION_SETS))
     def test_gives_a_letter_of_the_options_or_a_reason(self, text, options):
         verdict = read_choice(text, options)
         assert verdict.choice is None or verdict.choice in LETTERS[: len(options) or None]
         assert bool(verdict.choice) == verdict.is_valid == bool(verdict.rule)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(texts, st.sampled_from(["m", "cm", "m2", None]))
     def test_gives_a_finite_number_or_a_reason(self, text, unit):
         verdict = read_number(text, unit)
         assert (verdict.number is not None) == verdict.is_valid
         assert verdict.number is None or abs(verdict.number) < 1e40
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(st.lists(st.sampled_from(PIECES[5:]), max_size=8).map(" ".join), st.permutations(DIRECTIONS))
     def test_texts_mean_the_same_option_in_any_order(self, text, order):
         in_order, permuted = read_choice(text, DIRECTIONS), read_choice(text, tuple(order))
         assert _text(in_order, DIRECTIONS) == _text(permuted, order)
         assert in_order.reason == permuted.reason
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(
         st.lists(st.sampled_from([*PIECES[5:], "{letter}", "({letter})", "{letter}. {text}"]), max_size=8), st.data()
     )
