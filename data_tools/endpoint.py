@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
@@ -93,12 +93,15 @@ class Reply(Generic[Value]):
         origin: "endpoint", "cache" (the endpoint's, from an earlier time), or "nobody" where `value` is None.
         problem: what went wrong in the last attempt where `value` is None; else empty.
         is_unanswered: the endpoint was to be asked, and not one reply came that could be read.
+        completion: the chat completion as the endpoint sent it, for token counts and the like; empty where the value
+            is not the endpoint's of just now.
     """
 
     value: Value | None
     origin: Origin
     problem: str = ""
     is_unanswered: bool = False
+    completion: Mapping[str, Any] = field(default_factory=dict)
 
 
 class GiveUp:
@@ -230,19 +233,19 @@ class ChatClient:
             return Reply(kept, "cache")
         if self.given_up:
             return Reply(None, "nobody", self.given_up, True)
-        value, text, problem, is_unanswered = self._converse(payload, read, again)
+        value, text, problem, is_unanswered, completion = self._converse(payload, read, again)
         if value is None:
             return Reply(None, "nobody", problem, is_unanswered)
         if file is not None:
             # a cache that cannot be written costs the next run a request, not this question its answer
             with contextlib.suppress(OSError), atomic_path(file) as temporary:
                 temporary.write_text(text if write is None else write(value), encoding="utf-8")
-        return Reply(value, "endpoint")
+        return Reply(value, "endpoint", completion=completion)
 
     def _converse(
         self, payload: Mapping[str, Any], read: Callable[[str], Value], again: str
-    ) -> tuple[Value | None, str, str, bool]:
-        """Value, the text it was read from, the last problem, and whether no reply came at all."""
+    ) -> tuple[Value | None, str, str, bool, Mapping[str, Any]]:
+        """Value, the text it was read from, the last problem, whether no reply came at all, and the whole reply."""
         messages = list(payload["messages"])
         request = {**payload, "messages": messages}
         first = len(messages)
@@ -254,9 +257,10 @@ class ChatClient:
                     "",
                     problem or f"the {self._budget_s:g} s that {self._budget_words} are over",
                     is_unanswered,
+                    {},
                 )
             try:
-                content = self._post(request)
+                completion = self._post(request)
             except EndpointError as error:
                 problem = str(error)
                 if not error.is_passing or attempt == self.endpoint.max_retries:
@@ -268,8 +272,9 @@ class ChatClient:
                 self._left_s -= wait_s
                 self._sleep(wait_s)
                 continue
+            content = _content(completion)
             try:
-                return read(content), content, "", False
+                return read(content), content, "", False, completion
             except BadReplyError as error:
                 problem, is_unanswered = f"the reply does not fit: {error}", False
                 # Told of the last fault only: pictures are sent once, and the request does not grow.
@@ -277,13 +282,13 @@ class ChatClient:
                     {"role": "assistant", "content": content},
                     {"role": "user", "content": f"That does not fit: {error}. {again}"},
                 ]
-        return None, "", problem, is_unanswered
+        return None, "", problem, is_unanswered, {}
 
     def _wait_s(self, attempt: int) -> float:
         return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * (1 - 0.5 * self._jitter())
 
-    def _post(self, payload: dict[str, Any]) -> str:
-        """Text of the first choice. Raises EndpointError."""
+    def _post(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """A chat completion. Raises EndpointError."""
         httpx = self._httpx
         if self._pace is not None:
             self._pace.wait()
@@ -311,7 +316,7 @@ class ChatClient:
             raise EndpointError(f"{type(error).__name__}: {error}") from None
         finally:
             self._left_s -= time.monotonic() - started
-        return _content(response.status_code, response.headers, bytes(body))
+        return _completion(response.status_code, response.headers, bytes(body))
 
     def _open(self) -> Any:
         return self._new_client() if self._connections is None else contextlib.nullcontext(self._connections)
@@ -370,18 +375,25 @@ def _headers(api_key_env: str, prefix: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _content(status: int, headers: Mapping[str, str], body: bytes) -> str:
-    """The text in a chat completion. Raises EndpointError."""
+def _completion(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """The chat completion in an answer. Raises EndpointError."""
     if status != 200:
         start = " ".join(body.decode("utf-8", "replace").split())[:200]
         passing = status in (408, 429) or status >= 500
         after = _retry_after_s(headers.get("retry-after", "")) if passing else None
         raise EndpointError(f"HTTP {status}: {start}", is_passing=passing, retry_after_s=after)
     try:
-        content = json.loads(body)["choices"][0]["message"]["content"]
+        completion = json.loads(body)
+        _ = completion["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
         start = " ".join(body.decode("utf-8", "replace").split())[:80]
         raise EndpointError(f"the reply is no chat completion: {start}", is_passing=True) from None
+    return completion
+
+
+def _content(completion: Mapping[str, Any]) -> str:
+    """Text of the first choice."""
+    content = completion["choices"][0]["message"]["content"]
     if isinstance(content, list):  # parts, as some servers give them
         content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
