@@ -38,7 +38,7 @@ _Floats = NDArray[np.float64]
 
 
 class ClipCues:
-    """Cues of one clip. Projections are computed for all frames at once, and for each object when it is first needed.
+    """Cues of one clip. Projections of all objects in all frames are computed at once, when the first is needed.
 
     Args:
         clip: the clip.
@@ -74,7 +74,7 @@ class ClipCues:
         self._centers: list[list[float]] = self._poses[:, :3, 3].tolist()
         self._nearest_m, self._centers_m = nearest_m, centers_m
         self._min_motion_m, self._tau_m, self._tau_relative = min_motion_m, tau_m, tau_relative
-        self._seen_objects: dict[int, _SeenObject] = {}
+        self._objects: list[_SeenObject] | None = None
         self._camera: dict[tuple[int, int], Cues] = {}
 
     def pair(self, start: int, end: int, object_index: int | None = None) -> Cues:
@@ -185,14 +185,9 @@ class ClipCues:
         }
 
     def _object(self, index: int) -> _SeenObject:
-        found = self._seen_objects.get(index)
-        if found is None:
-            track = self._clip.objects[index]
-            nearest_m = None if self._nearest_m is None else self._nearest_m[index]
-            centers_m = None if self._centers_m is None else self._centers_m[index]
-            found = _project(track, self._clip, self._frames, self._poses, nearest_m, centers_m)
-            self._seen_objects[index] = found
-        return found
+        if self._objects is None:
+            self._objects = _project(self._clip, self._frames, self._poses, self._nearest_m, self._centers_m)
+        return self._objects[index]
 
 
 def find_cues(clip: Clip4D, clip_frames: Sequence[int], track: ObjectTrack | None, **limits: Any) -> Cues:
@@ -218,7 +213,7 @@ class _SeenObject:
     seen: list[bool]
     centers: list[list[float]]
     nearest_m: list[float]
-    middles: list[tuple[float, float]]
+    middles: list[list[float]]
     extents: list[float]
     at_edge: list[bool]
     covered: list[int]
@@ -230,52 +225,47 @@ class _SeenObject:
 
 
 def _project(
-    track: ObjectTrack,
-    clip: Clip4D,
-    frames: list[int],
-    poses: _Floats,
-    nearest_m: _Floats | None,
-    centers_m: _Floats | None,
-) -> _SeenObject:
-    count = len(frames)
-    clouds = [track.points[frame] for frame in frames]
-    visible = [place for place, cloud in enumerate(clouds) if len(cloud)]
-    centers, nearest = np.zeros((count, 3)), np.zeros(count)
-    extents, at_edge = np.zeros(count), np.zeros(count, bool)
-    seen = np.zeros(count, bool)
-    if visible:
-        seen[visible] = True
-        points, starts, sizes = _flat([clouds[place] for place in visible])
+    clip: Clip4D, frames: list[int], poses: _Floats, nearest_m: _Floats | None, centers_m: _Floats | None
+) -> list[_SeenObject]:
+    """All objects in all frames; the M * F clouds of points go through together, object by object."""
+    shape = len(clip.objects), len(frames)
+    clouds = [track.points[frame] for track in clip.objects for frame in frames]
+    sizes = np.array([len(cloud) for cloud in clouds])
+    visible = np.flatnonzero(sizes)
+    seen = (sizes > 0).reshape(shape)
+    own_poses = poses[visible % shape[1]]  # of each cloud that is not empty
+    centers, nearest = np.zeros((len(clouds), 3)), np.zeros(len(clouds))
+    extents, at_edge = np.zeros(len(clouds)), np.zeros(len(clouds), bool)
+    if len(visible):
+        points, sizes = np.concatenate(clouds).astype(np.float64), sizes[visible]
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         if nearest_m is None:
-            offsets = points - np.repeat(poses[visible, :3, 3], sizes, axis=0)
-            nearest[visible] = np.sqrt(np.minimum.reduceat((offsets * offsets) @ np.ones(3), starts))
-        else:
-            nearest = np.where(seen, nearest_m, 0.0)
+            offsets = points - np.repeat(own_poses[:, :3, 3], sizes, axis=0)
+            nearest[visible] = np.sqrt(np.minimum.reduceat(np.einsum("ni,ni->n", offsets, offsets), starts))
         if centers_m is None:
             centers[visible] = np.add.reduceat(points, starts) / sizes[:, None]
-        else:
-            centers = np.where(seen[:, None], centers_m, 0.0)
         spread = starts[:, None] + np.arange(_OUTLINE_POINTS) * sizes[:, None] // _OUTLINE_POINTS
-        extents[visible], at_edge[visible] = _outlines(points[spread], clip, poses[visible])
-    middles = _middles(_filled(centers, seen), poses, clip)
-    inside = ((middles >= 0) & (middles <= 1)).all(axis=1)
-    covered, away = (np.concatenate([[0], np.cumsum(~seen & kind)]).tolist() for kind in (inside, ~inside))
-    return _SeenObject(
-        seen=seen.tolist(),
-        centers=centers.tolist(),
-        nearest_m=nearest.tolist(),
-        middles=[(u, v) for u, v in middles.tolist()],
-        extents=extents.tolist(),
-        at_edge=at_edge.tolist(),
-        covered=covered,
-        away=away,
+        extents[visible], at_edge[visible] = _outlines(points[spread], clip, own_poses)
+    if nearest_m is not None:
+        nearest = np.where(seen, nearest_m, 0.0)
+    places = centers.reshape(*shape, 3) if centers_m is None else np.where(seen[..., None], centers_m, 0.0)
+    middles = _middles(_filled(places, seen), poses, clip)
+    inside = ((middles >= 0) & (middles <= 1)).all(axis=2)
+    covered, away = (
+        np.concatenate([np.zeros((shape[0], 1), np.int64), np.cumsum(~seen & kind, axis=1)], axis=1).tolist()
+        for kind in (inside, ~inside)
     )
-
-
-def _flat(clouds: list[np.ndarray]) -> tuple[_Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """All points (N, 3), where each cloud begins among them, and how many it has."""
-    sizes = np.array([len(cloud) for cloud in clouds])
-    return np.concatenate(clouds).astype(np.float64), np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes
+    columns = (
+        seen.tolist(),
+        places.tolist(),
+        nearest.reshape(shape).tolist(),
+        middles.tolist(),
+        extents.reshape(shape).tolist(),
+        at_edge.reshape(shape).tolist(),
+        covered,
+        away,
+    )
+    return [_SeenObject(*parts) for parts in zip(*columns, strict=True)]
 
 
 def _outlines(clouds: _Floats, clip: Clip4D, poses: _Floats) -> tuple[_Floats, NDArray[np.bool_]]:
@@ -290,20 +280,25 @@ def _outlines(clouds: _Floats, clip: Clip4D, poses: _Floats) -> tuple[_Floats, N
 
 
 def _filled(centers: _Floats, seen: NDArray[np.bool_]) -> _Floats:
-    """Centres (F, 3) with those of unseen frames drawn straight between the seen ones around them."""
-    if seen.all() or not seen.any():
+    """Centres (M, F, 3) with those of unseen frames drawn straight between the seen ones around them."""
+    gaps = np.flatnonzero(seen.any(axis=1) & ~seen.all(axis=1))
+    if not len(gaps):
         return centers
-    at, known = np.arange(len(seen)), np.flatnonzero(seen)
-    return np.stack([np.interp(at, known, centers[known, axis]) for axis in range(3)], axis=1)
+    filled, at = centers.copy(), np.arange(seen.shape[1])
+    for number in gaps:
+        known = np.flatnonzero(seen[number])
+        for axis in range(3):
+            filled[number, :, axis] = np.interp(at, known, centers[number, known, axis])
+    return filled
 
 
 def _middles(centers: _Floats, poses: _Floats, clip: Clip4D) -> _Floats:
-    """(F, 2) of world points (F, 3) as shares of width and height; (-1, -1) behind the camera."""
-    camera = ((centers - poses[:, :3, 3])[:, None] @ poses[:, :3, :3])[:, 0]
-    depth = camera[:, 2]
+    """(M, F, 2) of world points (M, F, 3) as shares of width and height; (-1, -1) behind the camera."""
+    camera = ((centers - poses[:, :3, 3])[..., None, :] @ poses[:, :3, :3])[..., 0, :]
+    depth = camera[..., 2:]
     ahead = depth > 1e-6
-    pixels = (camera @ clip.intrinsics.T)[:, :2] / np.where(ahead, depth, 1.0)[:, None]
-    return np.where(ahead[:, None], pixels / (clip.width, clip.height), -1.0)
+    pixels = (camera @ clip.intrinsics.T)[..., :2] / np.where(ahead, depth, 1.0)
+    return np.where(ahead, pixels / (clip.width, clip.height), -1.0)
 
 
 def _in_camera(rotation: list[list[float]], start: list[float], end: list[float]) -> tuple[float, float, float]:
