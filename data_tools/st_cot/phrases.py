@@ -89,9 +89,9 @@ TASK_WORDS: dict[str, TaskWords] = {
         ),
         (
             "relative to the camera {object} is {answer}",
-            "compared with the start, {object} is {answer}",
-            "seen from the camera {object} turns out to be {answer}",
-            "between camera and object the verdict is {answer}",
+            "by its distance from the camera {object} is {answer}",
+            "relative to the camera the verdict on {object} is {answer}",
+            "as for the gap to the camera, {object} is {answer}",
         ),
     ),
     "object_camera_relative_direction_lateral": TaskWords(
@@ -104,7 +104,7 @@ TASK_WORDS: dict[str, TaskWords] = {
         (
             "the sideways motion of {object} is {answer}",
             "across the first view the verdict on {object} is {answer}",
-            "sideways, {object} is best described by {answer}",
+            "sideways, the word for {object} is {answer}",
             "leaving the camera's part aside, the sideways motion of {object} is {answer}",
         ),
     ),
@@ -118,7 +118,7 @@ TASK_WORDS: dict[str, TaskWords] = {
         (
             "the motion in depth of {object} is {answer}",
             "along the first viewing direction the verdict on {object} is {answer}",
-            "in depth, {object} is best described by {answer}",
+            "in depth, the word for {object} is {answer}",
             "leaving the camera's part aside, the motion in depth of {object} is {answer}",
         ),
     ),
@@ -242,7 +242,7 @@ SIZES: dict[str, Phrases] = {
         "{object} neither grows nor shrinks to speak of",
     ),
 }
-#: By distance, where it changes by less than a tenth.
+#: By distance, where it changes by less than a tenth, or the outline hardly does.
 SLIGHT_SIZES: dict[str, Phrases] = {
     "closer": (
         "{object} looks a little larger",
@@ -280,6 +280,9 @@ GOES: Phrases = (
     " and is found {place} in the end",
     ", ending {place}",
 )
+#: After an unclear size, as sentences of their own.
+STAYS_APART: Phrases = (". It stays {place}", ". Its place remains {place}")
+GOES_APART: Phrases = (". It ends {place}", ". In the end it is {place}")
 OWN_MOTIONS: Phrases = (
     "{object} shifts against the ground around it: {motion}.",
     "Measured by what surrounds it, {object} does move: {motion}.",

@@ -131,9 +131,13 @@ def _camera_part(cues: dict[str, Any], draw: Draw) -> str:
 
 
 def _object_part(cues: dict[str, Any], noun: str, draw: Draw) -> str:
-    text = _size(cues, draw).format(object=noun)
+    size, is_clear = _size(cues, draw)
     at_start, at_end = (cues["start_place"], cues["start_level"]), (cues["end_place"], cues["end_level"])
-    place = draw.pick(phrases.STAYS if at_start == at_end else phrases.GOES).format(place=_place(*at_end))
+    if is_clear:
+        place = draw.pick(phrases.STAYS if at_start == at_end else phrases.GOES)
+    else:
+        place = draw.pick(phrases.STAYS_APART if at_start == at_end else phrases.GOES_APART)
+    text, place = size.format(object=noun), place.format(place=_place(*at_end))
     parts = [sentence(f"{text}{place}."), sentence(_own_motion(cues, noun, draw))]
     if cues["gap"] != "none":
         parts.append(draw.pick(phrases.COVERED if cues["gap"] == "covered" else phrases.AWAY))
@@ -142,12 +146,15 @@ def _object_part(cues: dict[str, Any], noun: str, draw: Draw) -> str:
     return " ".join(parts)
 
 
-def _size(cues: dict[str, Any], draw: Draw) -> str:
+def _size(cues: dict[str, Any], draw: Draw) -> tuple[str, bool]:
+    """A phrase about the apparent size, and whether distance and outline agree about it."""
     size, outline, distance = cues["size"], cues["outline"], cues["distance"]
     expected = _SIZE_OF[distance]
-    if size == "same" and distance != "same" and outline in ("same", expected):
-        return draw.pick(phrases.SLIGHT_SIZES[distance])
-    return draw.pick(phrases.SIZES[size] if size == outline else phrases.UNCLEAR_SIZES[expected])
+    if size == outline == expected:
+        return draw.pick(phrases.SIZES[size]), True
+    if distance != "same" and outline in ("same", expected):
+        return draw.pick(phrases.SLIGHT_SIZES[distance]), True
+    return draw.pick(phrases.UNCLEAR_SIZES[expected]), False
 
 
 def _own_motion(cues: dict[str, Any], noun: str, draw: Draw) -> str:
