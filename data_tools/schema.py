@@ -12,7 +12,9 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from itertools import chain, pairwise
+from functools import cache
+from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,22 @@ TASKS: tuple[str, ...] = (
     "object_camera_relative_direction_lateral",
     "object_camera_relative_direction_longitudinal",
 )
-OTHER_TASK = "other"  # imported rows whose question is none of the seven
+#: Tasks beside the seven of the design, asked on demand (data_tools/questions/tasks).
+EXTRA_TASKS: tuple[str, ...] = (
+    "object_object_distance",
+    "object_object_relative_distance",
+    "object_speed",
+    "camera_speed",
+    "time_of_closest_approach",
+    "nearer_object",
+    "camera_rotation_yaw",
+    "camera_rotation_pitch",
+    "will_they_meet",
+    "occlusion_order",
+    "moving_object_count",
+)
+OTHER_TASK = "other"  # imported rows whose question is none of these
+TASK_ENTRY_POINTS = "mllm4d_verl.tasks"  # group under which other packages offer tasks of their own
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 LETTERS = "ABCDEFGHIJ"
 
@@ -44,6 +61,13 @@ MAX_POINTS_PER_OBJECT = 256  # per frame
 CLIP_INDEX_NAME = "clips.parquet"
 #: `quality` of a record says so where it was made without images (labels, tracks): `video` is where they are to be put.
 VIDEO_KEY, VIDEO_ABSENT = "video", "absent"
+
+
+@cache
+def known_tasks() -> tuple[str, ...]:
+    """Names that `QARow.task` may hold: ours, those that installed packages add, and "other"."""
+    others = sorted({point.name for point in entry_points(group=TASK_ENTRY_POINTS)} - {*TASKS, *EXTRA_TASKS})
+    return (*TASKS, *EXTRA_TASKS, *others, OTHER_TASK)
 
 
 # --------------------------------------------------------------------------------------------------------- Clip4D
@@ -182,7 +206,7 @@ def write_clip(folder: PathLike, clip: Clip4D) -> Path:
         "object_is_moving": np.array([track.is_moving for track in clip.objects], np.bool_),
         "points": np.concatenate([np.zeros((0, 3), np.float32), *per_frame]),
         "points_offsets": offsets,
-        "quality": np.array(json.dumps(clip.quality, sort_keys=True, default=_plain_number)),
+        "quality": np.array(json.dumps(clip.quality, sort_keys=True, default=plain_number)),
     }
     path = Path(folder) / f"{clip.clip_id}.npz"
     with atomic_path(path) as temporary:
@@ -336,7 +360,7 @@ class QARow:
         clip_id: clip it is asked about; splits never share a clip.
         video: path relative to the folder of the parquet file, or absolute.
         num_frames: frames sampled for the model, even; see `sampling.sample_frame_indices`.
-        task: one of TASKS, or "other" for imported rows.
+        task: one of TASKS or EXTRA_TASKS, one that a package adds, or "other" for imported rows.
         start_frame, end_frame: 0-based index among the sampled frames.
         question: text without options.
         options: option texts in letter order; empty only for imported rows that do not list theirs.
@@ -397,8 +421,8 @@ QA_SCHEMA = pa.schema(
     ]
 )
 QA_COLUMNS: tuple[str, ...] = tuple(QA_SCHEMA.names)
-_NULLABLE = frozenset({"value", "unit", "camera_center", "object_center", "object_description", "response"})
-_OPTIONAL = _NULLABLE | {"answer_text", "split", "meta"}  # columns a file may lack
+NULLABLE_COLUMNS = frozenset({"value", "unit", "camera_center", "object_center", "object_description", "response"})
+_OPTIONAL = NULLABLE_COLUMNS | {"answer_text", "split", "meta"}  # columns a file may lack
 
 
 def check_row(row: QARow, *, file: PathLike | None = None, index: int | None = None) -> None:
@@ -408,13 +432,13 @@ def check_row(row: QARow, *, file: PathLike | None = None, index: int | None = N
         raise InputError(problem, file=file, row=row.id if index is None else index, field=name, remedy=remedy)
 
     for item in fields(row):
-        if getattr(row, item.name) is None and item.name not in _NULLABLE:
+        if getattr(row, item.name) is None and item.name not in NULLABLE_COLUMNS:
             fail("must not be null", item.name)
     for name in ("id", "clip_id", "video", "question", "answer"):
         if not getattr(row, name).strip():
             fail("must not be empty", name)
-    if row.task not in TASKS and row.task != OTHER_TASK:
-        fail(f"unknown task {row.task!r}", "task", f"Known: {', '.join((*TASKS, OTHER_TASK))}")
+    if row.task not in known_tasks():
+        fail(f"unknown task {row.task!r}", "task", f"Known: {', '.join(known_tasks())}")
     if row.split not in SPLITS:
         fail(f"unknown split {row.split!r}", "split", f"Known: {', '.join(SPLITS)}")
     if row.num_frames < 2 or row.num_frames % 2:
@@ -472,19 +496,13 @@ def write_qa(path: PathLike, rows: Iterable[QARow]) -> Path:
     Raises:
         InputError: a row breaks the contract, or an id repeats.
     """
-    records: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for index, row in enumerate(rows):
-        check_row(row, file=path, index=index)
-        if row.id in seen:
-            raise InputError(f"id {row.id!r} repeats", file=path, row=index, field="id")
-        seen.add(row.id)
-        record = {name: getattr(row, name) for name in QA_COLUMNS}
-        record["meta"] = json.dumps(row.meta, sort_keys=True, ensure_ascii=False, default=_plain_number)
-        record["answer_text"] = row.answer_text or _answer_text(row)
-        records.append(record)
+    from .qa_table import check_table, table_of
+
+    table = table_of(rows, file=path)
+    for problem in check_table(table):
+        raise problem.error(path)
     with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(records, QA_SCHEMA), temporary)
+        pq.write_table(table, temporary)
     return Path(path)
 
 
@@ -496,26 +514,21 @@ def read_qa(path: PathLike) -> list[QARow]:
     Raises:
         InputError: naming file, row and field.
     """
-    table = _read_table(path, QA_SCHEMA, optional=_OPTIONAL)
-    rows = []
-    # batch by batch: a whole table as dicts would double the peak memory
-    records = chain.from_iterable(batch.to_pylist() for batch in table.to_batches(max_chunksize=4096))
-    for index, record in enumerate(records):
-        defaults = {"answer_text": "", "split": "train", "meta": "{}"}
-        record |= {name: value for name, value in defaults.items() if record[name] is None}
-        try:
-            record["meta"] = json.loads(record["meta"])
-        except json.JSONDecodeError as error:
-            raise InputError(f"not JSON ({error})", file=path, row=index, field="meta") from None
-        row = QARow(**record)
-        check_row(row, file=path, index=index)
-        row.answer_text = row.answer_text or _answer_text(row)
-        rows.append(row)
-    return rows
+    from .qa_table import check_table, rows_of
+
+    table = read_qa_table(path)
+    for problem in check_table(table, repeats=False):
+        raise problem.error(path)
+    return rows_of(table)
 
 
-def _answer_text(row: QARow) -> str:
-    return row.options[LETTERS.index(row.answer)] if row.options else row.answer
+def read_qa_table(path: PathLike) -> pa.Table:
+    """A QA parquet file as a table of exactly QA_SCHEMA; absent optional columns are null. Rows are not checked.
+
+    Raises:
+        InputError: the file is missing, empty, not parquet, lacks a column, or a column has another type.
+    """
+    return _read_table(path, QA_SCHEMA, optional=_OPTIONAL)
 
 
 def _read_table(path: PathLike, schema: pa.Schema, *, optional: frozenset[str]) -> pa.Table:
@@ -551,7 +564,8 @@ def _strings(values: list[str]) -> np.ndarray:
     return np.array(values, dtype=np.str_) if values else np.zeros(0, "<U1")
 
 
-def _plain_number(value: Any) -> Any:
-    if hasattr(value, "tolist"):  # numpy scalars and arrays
+def plain_number(value: Any) -> Any:
+    """For `json.dumps(default=...)`: numpy scalars and arrays as plain numbers and lists."""
+    if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} does not go into JSON")

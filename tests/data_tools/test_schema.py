@@ -167,7 +167,7 @@ class TestQA:
             ({"answer": "E"}, "answer"),
             ({"answer": "BC"}, "answer"),
             ({"answer_text": "3.0"}, "answer_text"),
-            ({"task": "camera_speed"}, "task"),
+            ({"task": "camera_colour"}, "task"),
             ({"split": "dev"}, "split"),
             ({"num_frames": 7}, "num_frames"),
             ({"end_frame": 8}, "end_frame"),
