@@ -164,6 +164,12 @@ class TestOwnRuns:
         with pytest.raises(InputError, match="has no question 'q77'"):
             run(file, "--benchmark", questions)
 
+    def test_samples_of_a_question_are_averaged_and_doubled_responses_refused(self, tmp_path, questions):
+        samples = [{"id": "q1", "sample": n, "response": text} for n, text in enumerate(["B", "A", "right", "left"])]
+        assert run(write_json(tmp_path / "m.json", samples), "--benchmark", questions)[1]["strict"] == 50.0
+        with pytest.raises(InputError, match="row 1, field id: two responses to the question 'q1'"):
+            run(write_json(tmp_path / "m.json", [samples[0], samples[0]]), "--benchmark", questions)
+
     def test_options_that_need_a_benchmark(self, tmp_path):
         with pytest.raises(InputError, match="--judge-url: needs --benchmark"):
             run(tmp_path, "--judge-url", "http://localhost:1/v1")

@@ -106,21 +106,27 @@ class Options:
         return re.compile(rf"(?<![^ ])(?:{'|'.join(map(re.escape, forms))})(?![^ ])")
 
     @cached_property
+    def _longest_exact(self) -> int:
+        """Characters; a longer text has more in it than an option, its articles and its "there is ... in the video"."""
+        return 2 * max(map(len, self.texts), default=0) + 40
+
+    @cached_property
     def _is_start_of_another(self) -> frozenset[str]:
         return frozenset(a for a in self.by_text for b in self.by_text if a != b and b.startswith(a))
 
     def exact(self, text: str) -> str | None:
         """Letter of the option that `text` is: its text, its words, or a number equal to its number."""
+        if len(text) > self._longest_exact:
+            return None
         folded = fold(text)
-        if not folded or len(folded) > 400:
+        if not folded or not self.texts:
             return None
         if (letter := self.by_text.get(folded)) is not None:
             return letter
-        if not self.texts:
-            return None
         if self.is_numeric:
             return self.number(NUMBER_WORDS.get(folded.removesuffix(" times").removesuffix(" time"), folded))
-        return self.by_words.get(words(folded)) or self.by_words.get(key_words(folded))
+        own = _own_words(folded)
+        return self.by_words.get(own) or self.by_words.get(_key(own))
 
     def number(self, text: str) -> str | None:
         """Letter of the option whose number `text` is, as the reward compares numbers and units of length."""
@@ -166,9 +172,11 @@ def words(text: str) -> str:
 
 def key_words(text: str) -> str:
     """The words that matter: "there are no cars in the video" -> "no cars", "to the left" -> "left"."""
-    key = _own_words(text)
-    key = _IN_THE_VIDEO.sub("", _THERE_IS.sub("", key))
-    return _MOVING.sub("", key)
+    return _key(_own_words(text))
+
+
+def _key(own: str) -> str:
+    return _MOVING.sub("", _IN_THE_VIDEO.sub("", _THERE_IS.sub("", own)))
 
 
 def _own_words(text: str) -> str:

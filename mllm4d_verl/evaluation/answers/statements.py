@@ -88,7 +88,8 @@ def read_statement(text: str, options: Options, anywhere: bool = True) -> Readin
         text = text[denied.end() :]
     elif _NEGATED.match(text.lower()) and options.exact(first_sentence(text)) is None:
         return _mentioned(text, options) if anywhere else NOTHING
-    exact = options.exact(text) or options.exact(first_sentence(text))
+    sentence = first_sentence(text)
+    exact = options.exact(text) or (options.exact(sentence) if len(sentence) < len(text) else None)
     by_letter = _read_letter(text, options)
     if exact is not None:
         if by_letter.letter not in (None, exact) and len(fold(text)) == 1:

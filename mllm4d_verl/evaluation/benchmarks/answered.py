@@ -27,7 +27,8 @@ class Answered:
 
     Attributes:
         benchmark: the questions; those of the response file where it carries its own.
-        items, responses: item by item, in the order of the file; "" where the model gave none.
+        items, responses: item by item, in the order of the file; "" where the model gave none. With several samples of
+            a question (`sample` 0, 1, ...) each is a response of its own: accuracy is then their mean.
         responses_sha256: of the response file.
         questions_from: "question file", or "response file" where it carried its own.
         altered: ids whose question, options or answer differ from the question file; None where there was none to
@@ -76,7 +77,7 @@ def read_answered(
         asked, items = own, own.items
         altered = None if published is None else _altered(items, records, published)
         origin = "response file"
-    _check_doubled(items, file)
+    _check_doubled(items, records)
     missing = None
     if published is not None:
         answered = {_key(item) for item in items}
@@ -136,12 +137,14 @@ def _text(record: Record, field: str) -> str:
     return str(value)
 
 
-def _check_doubled(items: Sequence[Item], file: Path) -> None:
-    seen: set[str] = set()
-    for row, item in enumerate(items):
-        if item.id in seen:
-            raise InputError(f"two responses to the question {item.id!r}", file=file, row=row, field="id")
-        seen.add(item.id)
+def _check_doubled(items: Sequence[Item], records: Sequence[Record]) -> None:
+    """Several samples of a question have a `sample` number; else a second response would count twice."""
+    seen: set[tuple[str, str]] = set()
+    for item, record in zip(items, records, strict=True):
+        key = item.id, str(record.fields.get("sample") or 0)
+        if key in seen:
+            raise record.error(f"two responses to the question {item.id!r}", "id", "Number samples by `sample`")
+        seen.add(key)
 
 
 def _key(item: Item) -> tuple[str, str]:
