@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -346,3 +347,13 @@ def test_unknown_style_decimals_and_rows_without_cues(rows):
         write_st_cot(rows[0], decimals=7)
     with pytest.raises(InputError, match="no visual cues"):
         write_st_cot(replace(rows[0], meta={}))
+
+
+def test_the_examples_of_the_docs_are_what_is_written(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "st_cot.md").read_text(encoding="utf-8")
+    codes, texts = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "text"))
+    assert len(codes) == len(texts) == 2
+    names = {}
+    for code, printed in zip(codes, texts, strict=True):
+        exec(code, names)
+        assert capsys.readouterr().out == printed
