@@ -33,6 +33,11 @@ LEVELS = ("top", "middle", "bottom", "outside")
 NEGATIVE = ("left", "up", "backward")  # by axis: -X, -Y, -Z
 POSITIVE = ("right", "down", "forward")
 
+_CAMERA_KEYS = frozenset({"camera_shift", "camera_drift", "camera_turn", "parallax"})
+_OBJECT_KEYS = frozenset(
+    {"start_place", "end_place", "start_level", "end_level", "image_shift", "distance", "size", "outline"}
+    | {"own_motion", "moving", "edge", "gap"}
+)
 _OUTLINE_POINTS = 16  # of an object in a frame, all over its list of points; an extent needs no more
 _Floats = NDArray[np.float64]
 
@@ -194,6 +199,14 @@ def find_cues(clip: Clip4D, clip_frames: Sequence[int], track: ObjectTrack | Non
     """`ClipCues.pair` between the first and the last of `clip_frames`, for a single use."""
     index = None if track is None else next(place for place, own in enumerate(clip.objects) if own is track)
     return ClipCues(clip, clip_frames, **limits).pair(0, len(clip_frames) - 1, index)
+
+
+def are_cues(value: object) -> bool:
+    """Whether a value is what `ClipCues.pair` returns, of the camera alone or of an object as well."""
+    if not isinstance(value, dict):
+        return False
+    found = value.keys() & _OBJECT_KEYS
+    return value.keys() >= _CAMERA_KEYS and (not found or found == _OBJECT_KEYS)
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,26 @@ TASK_WORDS: dict[str, TaskWords] = {
             "leaving the camera's part aside, the motion in depth of {object} is {answer}",
         ),
     ),
+    "object_speed": TaskWords(
+        ("how fast {object} moves", "the mean speed of {object}", "how quickly {object} changes its place"),
+        ("{object} moves at about {answer}", "the mean speed of {object} is about {answer}"),
+    ),
+    "camera_speed": TaskWords(
+        ("how fast the camera moves", "the mean speed of the camera", "how quickly the camera changes its place"),
+        ("the camera moves at about {answer}", "the mean speed of the camera is about {answer}"),
+    ),
+    "camera_rotation_yaw": TaskWords(
+        ("how the camera turns to the side", "the camera's turn about its upright axis"),
+        ("the camera's turn to the side comes to {answer}", "to the side the camera turns by {answer}"),
+    ),
+    "camera_rotation_pitch": TaskWords(
+        ("how the camera tilts up or down", "the camera's turn about its level axis"),
+        ("the camera's tilt comes to {answer}", "up or down the camera turns by {answer}"),
+    ),
+    "moving_object_count": TaskWords(
+        ("how many objects move by themselves", "the number of objects that move in the scene"),
+        ("the number of objects that move is {answer}", "the count of moving objects comes to {answer}"),
+    ),
 }
 
 #: For tasks without words of their own.

@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..schema import QARow
 from . import phrases
 from .compact import write_compact
+from .cues import are_cues
 from .grammar import FINAL_HEADER, INITIAL_HEADER, MOST_DECIMALS, response, state_lines
 from .words import Draw, noun_phrase, plain, sentence
 
@@ -38,12 +39,12 @@ def write_st_cot(row: QARow, *, style: str = "full", decimals: int = 4, seed: in
     if style not in STYLES:
         raise InputError(f"unknown style {style!r}", field="cot_style", remedy=f"Known: {', '.join(STYLES)}")
     cues = row.meta.get("cues")
-    if cues is None:
+    if cues is None or not are_cues(cues):
         raise InputError(
-            "the row carries no visual cues",
+            "the row carries no visual cues" if cues is None else "the row carries visual cues of another version",
             row=row.id,
             field="meta",
-            remedy="Rule-based responses are for rows made by `mllm4d data questions`",
+            remedy="Rule-based responses are for rows made by `mllm4d data questions`; or name their clips, --clips",
         )
     if not 0 <= decimals <= MOST_DECIMALS:
         raise InputError(f"must lie in 0..{MOST_DECIMALS}, got {decimals}", field="cot_decimals")

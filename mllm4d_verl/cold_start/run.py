@@ -26,7 +26,7 @@ from mllm4d_verl.data_tools.atomic import atomic_path
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.sampling import sample_frame_indices
 from mllm4d_verl.data_tools.schema import QARow, find_clip_index, read_clip, read_clip_index, read_qa, write_qa
-from mllm4d_verl.data_tools.st_cot import STYLES, ClipCues, write_paths
+from mllm4d_verl.data_tools.st_cot import STYLES, ClipCues, are_cues, write_paths
 from mllm4d_verl.reward import DEFAULT_PRESET, STReward
 
 OUT_NAME = "cold_start.parquet"
@@ -211,7 +211,7 @@ def _with_cues(rows: Sequence[QARow], clips: str | os.PathLike[str]) -> list[QAR
     """The rows, those without cues with what their clips show."""
     bare: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
-        if "cues" not in row.meta:
+        if not are_cues(row.meta.get("cues")):
             bare[row.clip_id].append(place)
     files = {record["clip_id"]: record["file"] for record in read_clip_index(clips)} if bare else {}
     found = list(rows)

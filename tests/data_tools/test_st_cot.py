@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.questions import QuestionConfig, build_questions
-from mllm4d_verl.data_tools.schema import TASKS
+from mllm4d_verl.data_tools.schema import TASKS, known_tasks
 from mllm4d_verl.data_tools.st_cot import STYLES, TaskWords, add_task_words, phrases, write_paths, write_st_cot
 from mllm4d_verl.data_tools.st_cot.compact import fixed_phrases
 from mllm4d_verl.datasets.reader import ground_truth
@@ -284,7 +284,7 @@ class TestOtherTasks:
 
     def row(self, rows, **changes):
         row = next(row for row in rows if row.object_description and row.camera_center)
-        return replace(row, task="object_speed", question="How fast is it?", value=1.5, unit="m/s",
+        return replace(row, task="object_age", question="How fast is it?", value=1.5, unit="m/s",
                        options=["1.5", "2.0", "2.5", "3.0"], answer="A", answer_text="1.5", **changes)  # fmt: skip
 
     @pytest.mark.parametrize("style", STYLES)
@@ -298,13 +298,22 @@ class TestOtherTasks:
             assert "1.5 m/s" in text
 
     def test_words_of_its_own(self, rows):
-        add_task_words("object_speed", TaskWords(("how fast {object} goes",), ("{object} goes at {answer}",)))
+        add_task_words("object_age", TaskWords(("how fast {object} goes",), ("{object} goes at {answer}",)))
         try:
             text = write_st_cot(self.row(rows))
         finally:
-            del phrases.TASK_WORDS["object_speed"]
+            del phrases.TASK_WORDS["object_age"]
         assert re.search(r"how fast the \w+ ball goes", text)
         assert re.search(r"the \w+ ball goes at 1.5 m/s", text)
+
+    @pytest.mark.parametrize("task", sorted({*phrases.TASK_WORDS} - {*TASKS}))
+    def test_words_of_the_tasks_beside_the_seven(self, rows, task):
+        row = replace(self.row(rows), task=task)
+        for text in write_paths(row, 4):
+            assert GRAMMAR.fullmatch(text)
+            assert "1.5 m/s" in text
+            assert "How fast is it?" not in text
+        assert task in known_tasks()
 
     def test_a_single_moment(self, rows):
         row = self.row(rows, end_frame=0, start_frame=0)
@@ -347,6 +356,9 @@ def test_unknown_style_decimals_and_rows_without_cues(rows):
         write_st_cot(rows[0], decimals=7)
     with pytest.raises(InputError, match="no visual cues"):
         write_st_cot(replace(rows[0], meta={}))
+    old = {key: value for key, value in rows[0].meta["cues"].items() if key != "parallax"}
+    with pytest.raises(InputError, match="cues of another version"):
+        write_st_cot(replace(rows[0], meta={"cues": old}))
 
 
 def test_the_examples_of_the_docs_are_what_is_written(capsys):
