@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from ..schema import TASKS
+from ..schema import OTHER_TASK, TASKS, known_tasks
 from .options import SPREADS
+
+#: Difficulty of a question, by margin (tasks/base.py).
+BANDS: tuple[str, ...] = ("hard", "medium", "easy")
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,15 @@ class QuestionConfig:
     Attributes:
         seed: decides splits, frame pairs, phrasings, distractors and orders.
         num_frames: frames sampled for the model, even. The paper samples 32.
-        tasks: which of the seven to ask.
+        tasks: which to ask: the seven, others of schema.EXTRA_TASKS, or those of installed packages.
         max_per_clip: questions per clip, all tasks together.
         max_per_clip_task: questions per clip and task.
         whole_clip_share: share of questions from the first to the last frame; the others name an inner pair, so
             that the frame numbers in the question matter.
+        inner_pairs: frame pairs looked at per clip beside first-to-last; more give more questions to choose from.
+        difficulties: bands that are asked, of hard, medium and easy: by how much the deciding quantity exceeds what
+            can be told (tasks/base.py).
+        balance_difficulty: ask the bands of a task equally often, as far as clips have them.
         val_fraction, test_fraction: shares of clips; the rest trains.
         balance_ratio: an answer of a task occurs at most this many times the second commonest and the mean answer.
         option_spread: "even" numeric options lie about a fifth apart and hide the truth from a blind guess; "wide"
@@ -65,6 +72,9 @@ class QuestionConfig:
     max_per_clip: int = 14
     max_per_clip_task: int = 2
     whole_clip_share: float = 0.6
+    inner_pairs: int = 4
+    difficulties: tuple[str, ...] = BANDS
+    balance_difficulty: bool = False
     val_fraction: float = 0.1
     test_fraction: float = 0.1
     balance_ratio: float = 1.25
@@ -75,9 +85,10 @@ class QuestionConfig:
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:
-        unknown = [task for task in self.tasks if task not in TASKS]
+        known = [task for task in known_tasks() if task != OTHER_TASK]
+        unknown = [task for task in self.tasks if task not in known]
         if unknown or not self.tasks:
-            raise InputError(f"unknown tasks {unknown}", field="tasks", remedy=f"Known: {', '.join(TASKS)}")
+            raise InputError(f"unknown tasks {unknown}", field="tasks", remedy=f"Known: {', '.join(known)}")
         if self.num_frames < 2 or self.num_frames % 2:
             raise InputError(f"must be even and at least 2, got {self.num_frames}", field="num_frames")
         for name in ("whole_clip_share", "val_fraction", "test_fraction"):
@@ -94,5 +105,11 @@ class QuestionConfig:
         for name in ("max_per_clip", "max_per_clip_task"):
             if getattr(self, name) < 1:
                 raise InputError(f"must be at least 1, got {getattr(self, name)}", field=name)
+        if self.inner_pairs < 0:
+            raise InputError(f"must not be negative, got {self.inner_pairs}", field="inner_pairs")
+        if not self.difficulties or set(self.difficulties) - set(BANDS):
+            raise InputError(
+                f"unknown difficulties {self.difficulties}", field="difficulties", remedy=f"Known: {', '.join(BANDS)}"
+            )
         if not 0 <= self.cot_decimals <= 6:
             raise InputError(f"must lie in 0..6, got {self.cot_decimals}", field="cot_decimals")

@@ -100,10 +100,15 @@ def direction_options(truth: str, rng: np.random.Generator) -> list[str]:
 
     Whole axes are offered, so neither the presence nor the absence of an opposite tells anything about the truth.
     """
-    own = next(axis for axis in _AXES if truth in axis)
+    return list(direction_texts(DIRECTIONS.index(truth), int(rng.integers(2))))
+
+
+def direction_texts(label: int, chance: int) -> tuple[str, ...]:
+    """The same by place in DIRECTIONS; `chance` 0 or 1 picks the other axis."""
+    own = next(axis for axis in _AXES if DIRECTIONS[label] in axis)
     others = [axis for axis in _AXES if axis is not own]
-    opposite = own[1 - own.index(truth)]
-    return [truth, opposite, *others[int(rng.integers(len(others)))]]
+    truth = DIRECTIONS[label]
+    return (truth, own[1 - own.index(truth)], *others[chance])
 
 
 def place_truth(options: list[str], letter: str, rng: np.random.Generator) -> list[str]:

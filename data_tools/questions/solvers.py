@@ -19,6 +19,7 @@ LATERAL_CHANGES: tuple[str, ...] = ("left", "right", STILL)
 
 _NEGATIVE = ("left", "up", "backward")  # by axis: -X, -Y, -Z
 _POSITIVE = ("right", "down", "forward")
+_CODES = np.array([[DIRECTIONS.index(_NEGATIVE[axis]), DIRECTIONS.index(_POSITIVE[axis])] for axis in range(3)])
 
 
 def camera_absolute_distance(clip: Clip4D, i: int, j: int) -> float:
@@ -64,10 +65,16 @@ def object_displacement(clip: Clip4D, track: ObjectTrack, i: int, j: int) -> np.
     return world_to_camera_direction(clip.cam_to_world[i], object_center(track, j) - object_center(track, i))
 
 
+def direction_codes(displacements: np.ndarray) -> np.ndarray:
+    """Places in DIRECTIONS of the dominant axes of displacements (..., 3) in camera axes."""
+    axis = np.abs(displacements).argmax(axis=-1)
+    positive = np.take_along_axis(displacements, axis[..., None], axis=-1)[..., 0] >= 0
+    return np.asarray(_CODES[axis, positive.astype(int)])
+
+
 def direction_label(displacement: np.ndarray) -> str:
     """Name of the dominant axis of a displacement (3,) in camera axes: left/right, up/down, forward/backward."""
-    axis = int(np.argmax(np.abs(displacement)))
-    return (_NEGATIVE if displacement[axis] < 0 else _POSITIVE)[axis]
+    return DIRECTIONS[int(direction_codes(displacement))]
 
 
 def axis_dominance(displacement: np.ndarray) -> float:

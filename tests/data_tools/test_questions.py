@@ -150,7 +150,7 @@ def test_noun_phrase():
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"tasks": ("camera_speed",)}, "tasks"),
+        ({"tasks": ("camera_colour",)}, "tasks"),
         ({"tasks": ()}, "tasks"),
         ({"num_frames": 7}, "num_frames"),
         ({"val_fraction": 1.5}, "val_fraction"),
