@@ -15,6 +15,7 @@ Several different answers are no answer. Nothing depends on the order of the opt
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from .options import Options, get_options, is_refusal
 from .phrases import decide, statements
@@ -31,13 +32,15 @@ from .statements import (
 from .text import answer_blocks, boxed, json_answers, take_apart, without_markup
 from .verdict import Verdict
 
-_QUICK = re.compile(r"[\s(\[\"'*]{0,4}([A-Za-z])[\s)\]\"'*.:]{0,4}")
+_QUICK = re.compile(r"[\s(\[{<>\"'*#_-]{0,4}([A-Za-z])[\s)\]}>\"'*_.:;,!]{0,4}")
 _LIST_MARK = re.compile(r"(?:^|[\s(,;])([A-J])[.):](?=\s)")
 _LEADING = re.compile(
     r"[\s(\[\"']{0,4}(?:(?i:option|choice) [(\[]?[A-Ja-j]|[(\[]?[A-J])"
     r"(?:[.:),;\]]|\s?[-=]\s|\s*\n|\s*$|\s+(?:because|since|as)\b| \()"
 )
-_TRAILING = re.compile(r"[.!?:]\s{1,4}[(\[\"']{0,2}([A-J])[)\]\"']{0,2}[.!]?$")
+_REASONED = re.compile(r"\W{0,2}[A-J]\W{0,2} (?:because|since|as)\b")  # "(B) since (A) does not fit"
+_TRAILING = re.compile(r"[.!?:,]\s{1,4}[(\[\"']{0,2}([A-J])[)\]\"']{0,2}[.!]?$")
+_CAPITAL = re.compile(r"(?<![A-Za-z0-9'])[A-J](?![A-Za-z0-9'])")
 _BRACKETED = re.compile(r"\(([A-J])\)")
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _CONCLUDES = re.compile(
@@ -167,12 +170,16 @@ def _lead_and_end(plain: str, options: Options) -> Reading:
         line.strip() for line in (plain[:2000] + "\n" + plain[-2000:] if len(plain) > 4000 else plain).splitlines()
     ]
     lines = [line for line in lines if line]
-    marks = {letter for letter in _LIST_MARK.findall(plain) if letter in options.letters}
+    listed = Counter(letter for letter in _LIST_MARK.findall(plain) if letter in options.letters)
+    marks = listed.keys()
     readings = []
-    if len(marks) < 2 and (options.has_yes_and_no or _LEADING.match(plain)):
+    if (len(marks) < 2 or _REASONED.match(plain)) and (options.has_yes_and_no or _LEADING.match(plain)):
         readings.append(read_statement(plain, options, anywhere=False))
     last = lines[-1] if lines else ""
-    if len(lines) > 1 and (len(marks) < 2 or not _LIST_MARK.match(last)) and len(last) <= _WHOLE_CHARS:
+    if len(lines) > 1 and (first := options.exact(lines[0])) is not None:
+        readings.append(Reading(first))
+    is_listed = len(marks) > 1 and _LIST_MARK.match(last) and not _is_second_time(last, listed)
+    if len(lines) > 1 and not is_listed and len(last) <= _WHOLE_CHARS:
         quick = _QUICK.fullmatch(last)
         exact = options.exact(last)
         if quick and quick[1].isupper():
@@ -182,11 +189,17 @@ def _lead_and_end(plain: str, options: Options) -> Reading:
         elif _LEADING.match(last):
             readings.append(read_statement(last, options, anywhere=False))
     trailing = _TRAILING.search(last[-12:])
-    if trailing and not readings:
+    if trailing and not readings and (trailing[0][0] != "," or len(set(_CAPITAL.findall(last))) == 1):
         before = mentions(last[-_WHOLE_CHARS:], options)
         contradicts = len(before) == 1 and trailing[1] not in before and trailing[1] in options.letters
         readings.append(Reading(None, "letter and text disagree") if contradicts else Reading(trailing[1]))
     return _agreed([reading for reading in readings if reading != NOTHING], options)
+
+
+def _is_second_time(line: str, listed: Counter[str]) -> bool:
+    """Whether a line repeats one of the options that were listed once each: the answer after the question."""
+    letter = _LIST_MARK.findall(line)[0]
+    return listed[letter] == 2 and all(count == 1 for other, count in listed.items() if other != letter)
 
 
 def _read_loosely(text: str, plain: str, options: Options) -> Verdict:

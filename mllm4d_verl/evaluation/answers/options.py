@@ -16,14 +16,16 @@ _WORD = re.compile(r"[^\W_]+(?:['.-][^\W_]+){0,8}|[.!?;:,()\[\]\n]")
 _ARTICLES = frozenset({"a", "an", "the"})
 _THERE_IS = re.compile(r"^there (?:is|are|was|were) ")
 _IN_THE_VIDEO = re.compile(r" (?:in|on) (?:video|scene|image|frame)$| there$")
-_MOVING = re.compile(r"^(?:moving|going|to|turning) (?:to |toward )?(?=\w)")
+_MOVING = re.compile(r"^(?:moving|going|coming|getting|heading|from|to|turning) (?:to |toward )?(?=\w)")
 #: Spellings of the same word, applied to the tokens of options and responses alike.
 _SAME_WORD = {
     "towards": "toward",
     "forwards": "forward",
     "backwards": "backward",
-    "upwards": "upward",
-    "downwards": "downward",
+    **dict.fromkeys(("leftward", "leftwards"), "left"),
+    **dict.fromkeys(("rightward", "rightwards"), "right"),
+    **dict.fromkeys(("upward", "upwards"), "up"),
+    **dict.fromkeys(("downward", "downwards"), "down"),
     "sidewards": "sideward",
     "anticlockwise": "counterclockwise",
     "cannot": "can not",
@@ -33,6 +35,8 @@ _TWO_WORDS = re.compile(r"\b(?:counter|anti) clockwise\b")
 # "right" that is no direction, "no" that denies nothing
 _NO_DIRECTION = re.compile(
     r"\bright (?=(?:answer|option|choice|letter|now|away|before|after|behind|in front|next to|at start|at end)\b)"
+    r"|(?:(?<=\byou're )|(?<=\byou are )|(?<=\bthat's )|(?<=\ball ))right (?=[,.:;!])"
+    r"|(?:(?<=give )|(?<=gives )|(?<=gave )|(?<=stands )|(?<=stood )|(?<=ends ))up\b"
 )
 _NO_DENIAL = re.compile(r"\bno (?=(?:doubt|question|problem)\b)")
 #: Option texts that stand in every sentence with another meaning: read as whole answers and at the start only.
@@ -167,7 +171,11 @@ def words(text: str) -> str:
         token = _SAME_WORD.get(token, token)
         tokens.append("." if token == "\n" else token)
     joined = _TWO_WORDS.sub("counterclockwise", " ".join(tokens))
-    return _NO_DENIAL.sub("", _NO_DIRECTION.sub("", joined)) if "right" in joined or "no " in joined else joined
+    return (
+        _NO_DENIAL.sub("", _NO_DIRECTION.sub("", joined))
+        if "right" in joined or "no " in joined or " up" in joined
+        else joined
+    )
 
 
 def key_words(text: str) -> str:

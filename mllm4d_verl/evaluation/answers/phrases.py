@@ -11,7 +11,7 @@ from .options import Options
 from .statements import NOTHING, Reading, read_statement
 from .text import MAX_SPOTS
 
-_IS = r"(?:is|was|are|would be|should be|must be|will be|has to be|seems to be|appears to be|likely is)"
+_IS = r"(?:is|was|are|would be|should be|must be|will be|has to be|can be|seems to be|appears to be|likely is)"
 # "the answer is B", "Final Answer: B", "Ans. (B)", "### Final Answer\nB"
 _LABEL = re.compile(
     r"\b(?<!each )(?<!every )(?<!all )(?<!ing )(?<!this )"
@@ -44,9 +44,11 @@ _CORRECT = re.compile(
 )
 # "I choose B", "must be B", "=> B", "so B."
 _CHOOSE = re.compile(
-    r"(?:\b(?:choose|select|pick|go with|going with|went with|opt for|choosing|selecting|it's|it is|must be|should be|"
-    r"that's|that is|so|therefore|thus|hence|then)|=>),? {0,2}(?:option |choice |answer |letter )?"
-    r"\(?(?P<letter>[A-J])\)?(?=[.!,;:)]|\s*$|\s*\n)",
+    r"(?:\b(?:choose|select|pick|go with|going with|went with|opt for|choosing|selecting|say|"
+    r"guess|matches|corresponds to|makes|probably|likely|looks like|definitely|certainly|maybe|perhaps|it's|"
+    r"it is|one is|must be|should be|that's|that is|so|therefore|thus|hence|then)|=>),? {0,2}"
+    r"(?:option |choice |answer |letter )?"
+    r"\(?(?P<letter>[A-J])\)?(?=[.!,;:)]|\s*$|\s*\n| the (?:correct|right|best|final)\b)",
     re.I,
 )
 _OTHER_LANGUAGES = re.compile(
@@ -59,6 +61,7 @@ _OTHER_LANGUAGES = re.compile(
     re.I,
 )
 _LANGUAGE_HINTS = ("antwort", "respuesta", "resposta", "risposta", "cevap", "jawaban", "reponse")
+_DENIED = re.compile(r"(?:\bnot|n't|\bnever|\bcannot)(?: [a-z]{1,12}){0,4} ?$", re.I)
 _CORRECTION = re.compile(
     r"\b(?:wait|actually|correction|sorry|mistake|wrong|rather|second thought|re-?consider|re-?evaluat|on reflection|"
     r"let me re|instead|hmm|no,|however|but)",
@@ -79,12 +82,12 @@ def statements(text: str, options: Options) -> Iterator[Statement]:
     """Every place of a text that states an answer, in order; those that offer nothing are left out."""
     found: list[Statement] = []
     lowered = text.lower()
-    for match in _first(_LABEL, text) if any(noun in lowered for noun in _NOUNS) else ():
+    for match in _stated(_LABEL, text) if any(noun in lowered for noun in _NOUNS) else ():
         reading = read_statement(_line(text, match.end()), options)
         found.append(Statement(match.start(), match.end(), reading, bool(match["final"])))
     has_letter = _LETTER_ALONE.search(text) is not None
     for pattern in (_CORRECT, _CHOOSE) if has_letter else ():
-        for match in _first(pattern, text):
+        for match in _stated(pattern, text):
             if match["letter"].isupper():
                 reading = read_statement(_line(text, match.start("letter")), options, anywhere=False)
                 found.append(Statement(match.start(), match.end(), reading, False))
@@ -123,6 +126,13 @@ def _line(text: str, start: int) -> str:
     piece = text[start : start + 300]
     end = piece.find("\n")
     return piece if end < 0 else piece[:end]
+
+
+def _stated(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """Matches that are not denied: "I do not think the answer is B"."""
+    for match in _first(pattern, text):
+        if not _DENIED.search(text[max(0, match.start() - 40) : match.start()]):
+            yield match
 
 
 def _first(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:

@@ -19,7 +19,7 @@ _LETTER = re.compile(
     rf"[\"'(\[{{ ]{{0,4}}{_FILLER}?[\"'(\[{{ ]{{0,3}}([A-Za-z])(?![A-Za-z0-9'])([\"')\]}}]{{0,3}})", re.I
 )
 _SECOND = re.compile(
-    r"[\s)\]\"'.]{0,4}(?:,? ?\b(?:or|and|nor)\b|/|&|,|或|和|또는|oder|ou|y|o\b) {0,2}"
+    r"[\s)\]\"'.]{0,4}(?:,? ?\b(?:or|and|nor)\b(?: maybe| perhaps| possibly)?|/|&|,|或|和|또는|oder|ou|y|o\b) {0,2}"
     r"(?:option |choice )?[(\[\"']{0,2}([A-J])"
     r"(?=$|[)\]\"'.,;:!?/&\s])(?!\s+(?:is|was|are|goes)\b)"
 )
@@ -27,6 +27,8 @@ _SECOND = re.compile(
 _AFTER_LETTER = re.compile(
     r"\s+(?:because|since|as|due|for|which|given|based|and|or|nor|but|is|was|would|with|not|if|seems|fits|matches)\b"
 )
+_CONDITION = re.compile(r"\W{0,3}(?:option )?[A-J]\W{0,3} (?:if|unless)\b")
+_BRACKETED_LETTER = re.compile(r"\((?:option |choice )?([A-J])\)")
 _WORD_FOLLOWS = re.compile(r"\s+[a-z]")
 _NOT = re.compile(
     r"not (?:option |choice )?[\"'(]{0,2}[A-J][\"')]{0,2},? (?:but|it is|it's|rather) (?:rather )?(?:option )?(?=\S)"
@@ -52,9 +54,11 @@ _NOT_ASKED = re.compile(
     re.M,
 )
 _NUMBER_WORD = re.compile(
-    rf"\b(?:{'|'.join(word for word in NUMBER_WORDS if word not in ('one', 'none'))}|one(?= times?\b))\b"
+    rf"\b(?:{'|'.join(word for word in NUMBER_WORDS if word not in ('one', 'none'))}|one(?= times?\b)|(?<=only )one)\b"
 )
-_DENIALS = frozenset({"not", "no", "never", "neither", "nor", "without", "rather", "instead", "isn", "than"})
+_DENIALS = frozenset(
+    {"not", "no", "never", "neither", "nor", "without", "rather", "instead", "than", "if", "whether", "unless"}
+)
 _CLAUSE_ENDS = frozenset(".!?;:,") | {"but"}
 _DENIAL_REACH = 4  # words between a denial and what it denies: "not moving to the left"
 _DENIAL_CHARS = 60
@@ -83,6 +87,8 @@ def read_statement(text: str, options: Options, anywhere: bool = True) -> Readin
     text = text[:_LONGEST_STATEMENT].strip()
     if not text:
         return NOTHING
+    if _CONDITION.match(text):
+        return NOTHING  # "the answer would be A if ..."
     denied = _NOT.match(text)
     if denied:
         text = text[denied.end() :]
@@ -167,7 +173,13 @@ def _mentioned(text: str, options: Options) -> Reading:
     named = mentions(first_sentence(text), options)
     if len(named) > 1:
         return Reading(None, SEVERAL)
-    return Reading(named.pop()) if named else NOTHING
+    if not named:
+        return NOTHING
+    letter = named.pop()
+    for bracketed in _BRACKETED_LETTER.findall(text[:_LONGEST_STATEMENT]):
+        if bracketed in options.letters and _same_text(bracketed, letter, options).letter is None:
+            return Reading(None, DISAGREE)
+    return Reading(letter)
 
 
 def mentions(text: str, options: Options) -> set[str]:

@@ -27,7 +27,10 @@ _MARKS = {
 _PLAIN = _FULL_WIDTH | _CIRCLED | _LOOKALIKES | _MARKS
 
 _BOX_OPEN, _BOX_CLOSE = "<|begin_of_box|>", "<|end_of_box|>"  # how GLM marks its answer
-_SPECIAL = re.compile(r"<\|[A-Za-z0-9_]{1,40}\|>|</?s>|<(?:pad|eos|bos|unk|end_of_turn|start_of_turn)>")
+_SPECIAL = re.compile(
+    r"<\|[A-Za-z0-9_]{1,40}\|>|</?s>|<(?:pad|eos|bos|unk|end_of_turn|start_of_turn)>"
+    r"|</?(?:b|i|u|em|strong|p|br) ?/?>"
+)
 _REASONING = re.compile(r"<(/?)(?:think|thinking|reasoning|thought)>", re.I)
 _TAG = re.compile(r"<(/?)[ \t]{0,2}(?:answer|final_answer|ans|choice|option|conclusion)[ \t]{0,2}>", re.I)
 _BOXED = re.compile(r"\\(?:boxed|fbox) {0,2}\{((?:[^{}]|\{[^{}]{0,200}\}){0,200})\}")
@@ -150,6 +153,8 @@ def without_markup(text: str) -> str:
             text = text.replace(mark, "")
     if "\\" in text:
         text = _LATEX.sub(r"\1", text)
+        for mark in ("\\(", "\\)", "\\[", "\\]"):
+            text = text.replace(mark, "")
     return text
 
 
