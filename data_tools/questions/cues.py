@@ -11,7 +11,7 @@ from .config import Thresholds
 
 
 def find_cues(clip: Clip4D, clip_frames: list[int], track: ObjectTrack | None, limits: Thresholds) -> dict[str, Any]:
-    """`ClipCues.pair` between the first and the last of the sampled frames `clip_frames`, with questions' thresholds."""
+    """`ClipCues.pair` between the first and the last of the sampled `clip_frames`, with the thresholds of questions."""
     index = None if track is None else next(place for place, own in enumerate(clip.objects) if own is track)
     cues = _of_clip(clip, limits.min_motion_m, limits.tau_m, limits.tau_relative).pair(
         clip_frames[0], clip_frames[-1], index
