@@ -45,8 +45,8 @@ _CORRECT = re.compile(
 # "I choose B", "must be B", "=> B", "so B."
 _CHOOSE = re.compile(
     r"(?:\b(?:choose|select|pick|go with|going with|went with|opt for|choosing|selecting|say|"
-    r"guess|matches|corresponds to|makes|probably|likely|looks like|definitely|certainly|maybe|perhaps|it's|"
-    r"it is|one is|must be|should be|that's|that is|so|therefore|thus|hence|then)|=>),? {0,2}"
+    r"guess|leads to|points to|matches|corresponds to|makes|probably|likely|looks like|definitely|certainly|maybe|"
+    r"perhaps|it's|it is|one is|must be|should be|that's|that is|so|therefore|thus|hence|then)|=>),? {0,2}"
     r"(?:option |choice |answer |letter )?"
     r"\(?(?P<letter>[A-J])\)?(?=[.!,;:)]|\s*$|\s*\n| the (?:correct|right|best|final)\b)",
     re.I,
