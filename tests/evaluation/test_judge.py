@@ -99,7 +99,7 @@ def test_kept_replies_are_not_asked_for_again(server, tmp_path):
 
 def test_agreement_counts_where_the_judge_is_more_lenient():
     items = [item(n) for n in range(5)]
-    scores = score_answers(items, ["B", "rightwards it seems", "B. left", "A", "C"])
+    scores = score_answers(items, ["B", "eastwards it seems", "B. left", "A", "C"])
     judged = [
         Judgement(choice, origin)
         for choice, origin in (("B", "endpoint"), ("B", "endpoint"), (None, "cache"), ("B", "cache"), (None, "nobody"))
