@@ -3,7 +3,8 @@
 SFT item: `video` (path or list), `conversations: [{from, value}]`; a JSON list, or JSONL when the name ends so.
 RFT line: `messages`, `videos`, `solution: [{answer, camera_center, object_center}]`.
 Imported rows keep their own chat in `meta["messages"]` and the answer as written in `meta["raw_answer"]`. Items may
-carry further keys (`id`, `task`, `num_frames`, ...), which our writers add and the release's readers ignore.
+carry further keys (`id`, `task`, `num_frames`, ...), which our writers add and the release's readers ignore. What a
+reader would still not get back from an item stands in its key `qa_row`, as JSON text: `{field: value}` of QARow.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .atomic import atomic_path
 from .errors import InputError
-from .schema import LETTERS, OTHER_TASK, TASKS, QARow, States, check_row
+from .schema import LETTERS, OTHER_TASK, QA_COLUMNS, TASKS, QARow, States, check_row
 
 PathLike = str | os.PathLike[str]
 OnError = Callable[[InputError], None]
@@ -33,7 +34,18 @@ _ANSWER = re.compile(r"^\(?([A-J])\)?\s*(?:[.:)]\s*(.*))?$", re.DOTALL)
 _ANSWER_TAG = re.compile(r"<answer>([^<]*)</answer>")
 _FRAME_MENTION = re.compile(r"\bframes? (\d{1,6})(?: (?:and|to) (?:frame )?(\d{1,6}))?")
 _LARGEST_INTEGER = 2**31 - 1
+_QA_ROW_KEY = "qa_row"
+_CHUNK_BYTES = 1 << 20
 _EXTRA_KEYS = ("clip_id", "num_frames", "start_frame", "end_frame", "value", "unit", "object_description", "split")
+
+#: what a field of `qa_row` must be, where code would fail before `check_row` could say so
+_FIELD_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("id", "clip_id", "video", "task", "question", "answer", "answer_text", "split"), str),
+    **dict.fromkeys(("num_frames", "start_frame", "end_frame"), int),
+    "options": list,
+    "meta": dict,
+    "value": (int, float, type(None)),
+}
 
 
 def read_rft(path: PathLike, *, num_frames: int = DEFAULT_NUM_FRAMES, on_error: OnError | None = None) -> list[QARow]:
@@ -47,7 +59,7 @@ def read_rft(path: PathLike, *, num_frames: int = DEFAULT_NUM_FRAMES, on_error: 
     Raises:
         InputError: naming file, row and field.
     """
-    return _read(path, _rft_row, num_frames, on_error)
+    return [row for _, row in iter_rft(path, num_frames=num_frames, on_error=on_error)]
 
 
 def read_sft(path: PathLike, *, num_frames: int = DEFAULT_NUM_FRAMES, on_error: OnError | None = None) -> list[QARow]:
@@ -55,43 +67,71 @@ def read_sft(path: PathLike, *, num_frames: int = DEFAULT_NUM_FRAMES, on_error: 
 
     `response` is set where the assistant's last turn is more than an answer. Arguments and errors as in `read_rft`.
     """
-    return _read(path, _sft_row, num_frames, on_error)
+    return [row for _, row in iter_sft(path, num_frames=num_frames, on_error=on_error)]
+
+
+def iter_rft(
+    path: PathLike,
+    *,
+    num_frames: int = DEFAULT_NUM_FRAMES,
+    on_error: OnError | None = None,
+    keep_chat: bool = True,
+    check: bool = True,
+) -> Iterator[tuple[int, QARow]]:
+    """(item number, row) of an RFT file, one item in memory at a time. Arguments and errors as in `read_rft`.
+
+    Args:
+        keep_chat: give rows that our writer made their chat in `meta["messages"]` too; False returns them as they were.
+        check: hold rows against the contract of QARow and refuse ids that repeat; False is for checks of one's own.
+    """
+    return _read(path, _rft_row, num_frames, on_error, keep_chat, check)
+
+
+def iter_sft(
+    path: PathLike,
+    *,
+    num_frames: int = DEFAULT_NUM_FRAMES,
+    on_error: OnError | None = None,
+    keep_chat: bool = True,
+    check: bool = True,
+) -> Iterator[tuple[int, QARow]]:
+    """(item number, row) of an SFT or cold-start file, one item in memory at a time. Arguments as in `iter_rft`."""
+    return _read(path, _sft_row, num_frames, on_error, keep_chat, check)
+
+
+def rft_item(row: QARow) -> dict[str, Any]:
+    """A row as an item of RFT JSONL. A row with its own chat keeps it; others ask for <thinking> and <answer>."""
+    solution = {
+        "answer": row.meta.get("raw_answer", row.answer),
+        "camera_center": row.camera_center,
+        "object_center": row.object_center,
+    }
+    item = {"messages": plain_prompt(row, _RFT_REQUEST), "videos": [row.video], "solution": [solution], **_extras(row)}
+    return item | _left_out(item, row, _rft_row)
+
+
+def sft_item(row: QARow) -> dict[str, Any]:
+    """A row as an SFT conversation; the assistant's turn is the response, or the answer as written, or the letter."""
+    reply = row.response or row.meta.get("raw_answer") or row.answer
+    request = _RFT_REQUEST if row.response else _SFT_REQUEST
+    turns = [*plain_prompt(row, request), {"role": "assistant", "content": reply}]
+    names = {"system": "system", "user": "human", "assistant": "gpt"}
+    conversations = [{"from": names[turn["role"]], "value": turn["content"]} for turn in turns]
+    item = {"video": row.video, "conversations": conversations, **_extras(row)}
+    item |= {"camera_center": row.camera_center, "object_center": row.object_center}
+    if row.options and normalise_answer((_ANSWER_TAG.findall(reply) or [reply])[-1], row.options) != row.answer:
+        item["answer"] = row.answer  # a response that does not end in the truth
+    return item | _left_out(item, row, _sft_row)
 
 
 def write_rft(path: PathLike, rows: Iterable[QARow]) -> Path:
-    """Write rows as RFT JSONL. A row with its own chat keeps it; others ask for <thinking> and <answer>."""
-    lines = []
-    for row in rows:
-        solution = {
-            "answer": row.meta.get("raw_answer", row.answer),
-            "camera_center": row.camera_center,
-            "object_center": row.object_center,
-        }
-        item = {"messages": _prompt(row, _RFT_REQUEST), "videos": [row.video], "solution": [solution], **_extras(row)}
-        lines.append(json.dumps(item, ensure_ascii=False, allow_nan=False))
-    return _write_text(path, "\n".join(lines) + "\n")
+    """Write rows as RFT JSONL, row by row; see `rft_item`."""
+    return _write_items(path, map(rft_item, rows), lines=True)
 
 
 def write_sft(path: PathLike, rows: Iterable[QARow]) -> Path:
-    """Write rows as SFT conversations: JSONL when the name ends in .jsonl, else a JSON list.
-
-    The assistant's turn is the row's response, or its answer as written, or the bare letter.
-    """
-    items = []
-    for row in rows:
-        reply = row.response or row.meta.get("raw_answer") or row.answer
-        request = _RFT_REQUEST if row.response else _SFT_REQUEST
-        turns = [*_prompt(row, request), {"role": "assistant", "content": reply}]
-        names = {"system": "system", "user": "human", "assistant": "gpt"}
-        conversations = [{"from": names[turn["role"]], "value": turn["content"]} for turn in turns]
-        item = {"video": row.video, "conversations": conversations, **_extras(row)}
-        item |= {"camera_center": row.camera_center, "object_center": row.object_center}
-        items.append(item)
-    if Path(path).suffix == ".jsonl":
-        text = "\n".join(json.dumps(item, ensure_ascii=False, allow_nan=False) for item in items) + "\n"
-    else:
-        text = json.dumps(items, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    return _write_text(path, text)
+    """Write rows as SFT conversations, row by row: JSONL when the name ends in .jsonl, else a JSON list."""
+    return _write_items(path, map(sft_item, rows), lines=Path(path).suffix == ".jsonl")
 
 
 def normalise_answer(raw: str, options: list[str]) -> str | None:
@@ -139,47 +179,56 @@ def rebase_video(video: str, old_folder: PathLike, new_folder: PathLike) -> str:
 # ------------------------------------------------------------------------------------------------------- reading
 
 
-def _read(path: PathLike, convert: Callable[..., QARow], num_frames: int, on_error: OnError | None) -> list[QARow]:
-    rows: list[QARow] = []
+def _read(
+    path: PathLike,
+    convert: Callable[..., QARow],
+    num_frames: int,
+    on_error: OnError | None,
+    keep_chat: bool,
+    check: bool,
+) -> Iterator[tuple[int, QARow]]:
     seen: set[str] = set()
-    for index, item in _items(path, on_error):
+    found = False
+    for index, item in json_items(path, on_error):
         try:
-            row = convert(item, path, index, num_frames)
-            check_row(row, file=path, index=index)
-            if row.id in seen:
-                raise InputError(f"id {row.id!r} repeats", file=path, row=index, field="id")
+            row = _as_it_was(convert(item, path, index, num_frames), item, path, index, keep_chat)
+            if check:
+                check_row(row, file=path, index=index)
+                if row.id in seen:
+                    raise InputError(f"id {row.id!r} repeats", file=path, row=index, field="id")
+                seen.add(row.id)
         except InputError as error:
             if on_error is None:
                 raise
             on_error(error)
             continue
-        seen.add(row.id)
-        rows.append(row)
-    if not rows:
+        found = True
+        yield index, row
+    if not found:
         raise InputError("the file has no usable rows", file=path)
-    return rows
 
 
-def _items(path: PathLike, on_error: OnError | None) -> Iterator[tuple[int, Any]]:
+def json_items(path: PathLike, on_error: OnError | None = None) -> Iterator[tuple[int, Any]]:
+    """(number, value) of the lines of JSONL (by its name) or of the entries of a JSON list, streaming.
+
+    Raises:
+        InputError: missing or no text; not JSON, which in JSONL goes to `on_error` where given.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        # newline="\n": other line ends are legal inside JSON strings
+        with open(path, encoding="utf-8", newline="\n") as file:
+            if Path(path).suffix == ".jsonl":
+                yield from _line_items(file, path, on_error)
+            else:
+                yield from _list_items(file, path)
     except FileNotFoundError:
         raise InputError("the file does not exist", file=path) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"not a readable text file ({error})", file=path) from None
-    if Path(path).suffix != ".jsonl":
-        try:
-            items = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"not JSON ({error})", file=path, remedy="JSON lines are read when the name ends in .jsonl"
-            ) from None
-        if not isinstance(items, list):
-            raise InputError(f"a JSON list is expected, got {type(items).__name__}", file=path)
-        yield from enumerate(items)
-        return
-    # not splitlines(): it also splits at U+2028 and other characters that are legal inside JSON strings
-    for index, line in enumerate(text.split("\n")):
+
+
+def _line_items(file: TextIO, path: PathLike, on_error: OnError | None) -> Iterator[tuple[int, Any]]:
+    for index, line in enumerate(file):
         if not line.strip():
             continue
         try:
@@ -191,6 +240,90 @@ def _items(path: PathLike, on_error: OnError | None) -> Iterator[tuple[int, Any]
             on_error(bad)
             continue
         yield index, item
+
+
+def _list_items(file: TextIO, path: PathLike) -> Iterator[tuple[int, Any]]:
+    """Entries of a JSON list, read piece by piece: a list of a million rows does not fit into memory as objects."""
+    decode = json.JSONDecoder().raw_decode
+    text, position, at_end, index = "", 0, False, 0
+
+    def skip() -> str:
+        """Move to the next character that is no white space, and return it; "" at the end."""
+        nonlocal text, position, at_end
+        while True:
+            while position < len(text) and text[position] in " \t\r\n":
+                position += 1
+            if position < len(text) or at_end:
+                return text[position : position + 1]
+            text, position = file.read(_CHUNK_BYTES), 0
+            at_end = not text
+
+    def fail(problem: str) -> None:
+        remedy = "JSON lines are read when the name ends in .jsonl"
+        raise InputError(f"not JSON ({problem})", file=path, row=index or None, remedy=remedy)
+
+    first = skip()
+    if first != "[":
+        whole = text[position:] + file.read()
+        try:
+            kind = type(json.loads(whole)).__name__
+        except (ValueError, RecursionError) as error:
+            fail(str(error))
+        raise InputError(f"a JSON list is expected, got {kind}", file=path)
+    position += 1
+    if skip() == "]":
+        return
+    while True:
+        skip()
+        while True:
+            try:
+                item, end = decode(text, position)
+                # a number at the end of the piece may go on in the next one
+                if end < len(text) or at_end:
+                    break
+            except RecursionError as error:
+                fail(str(error))
+            except ValueError as error:
+                if at_end:
+                    fail(str(error))
+            # pieces grow with the entry, so that a long entry is not decoded a thousand times
+            more = file.read(max(_CHUNK_BYTES, len(text) - position))
+            text, position, at_end = text[position:] + more, 0, not more
+        yield index, item
+        position, index = end, index + 1
+        separator = skip()
+        if separator == "]":
+            position += 1
+            if skip():
+                fail("something stands behind the list")
+            return
+        if separator != ",":
+            fail("a comma or the end of the list is expected" if separator else "the list does not end")
+        position += 1
+
+
+def _as_it_was(row: QARow, item: dict[str, Any], path: PathLike, index: int, keep_chat: bool) -> QARow:
+    """The row with the fields that our writer put into `qa_row`."""
+    text = item.get(_QA_ROW_KEY)
+    if text is None:
+        return row
+    try:
+        values = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or not set(values) <= set(QA_COLUMNS):
+        raise InputError(
+            "JSON text of an object with fields of QARow is expected", file=path, row=index, field="qa_row"
+        )
+    chat = row.meta
+    for name, value in values.items():
+        kind = _FIELD_KINDS.get(name)
+        if kind is not None and not isinstance(value, kind):
+            raise InputError(f"{name} must not be {type(value).__name__}", file=path, row=index, field="qa_row")
+        setattr(row, name, value)
+    if keep_chat:
+        row.meta = chat | row.meta
+    return row
 
 
 def _rft_row(item: Any, path: PathLike, index: int, num_frames: int) -> QARow:
@@ -214,7 +347,9 @@ def _sft_row(item: Any, path: PathLike, index: int, num_frames: int) -> QARow:
     reply, messages = turns[-1]["content"], turns[:-1]
     video = reader.one_video("video", turns)
     tagged = _ANSWER_TAG.findall(reply)
-    row = reader.row(messages, video, tagged[-1] if tagged else reply, num_frames, "conversations")
+    own = item.get("answer")
+    raw = own if isinstance(own, str) else tagged[-1] if tagged else reply
+    row = reader.row(messages, video, raw, num_frames, "conversations")
     row.response = reply if tagged else None
     row.camera_center = reader.states(item.get("camera_center"), "camera_center")
     row.object_center = reader.states(item.get("object_center"), "object_center")
@@ -363,7 +498,8 @@ def _mentioned_frames(question: str, num_frames: int) -> tuple[int, int]:
 # ------------------------------------------------------------------------------------------------------- writing
 
 
-def _prompt(row: QARow, request: str) -> list[dict[str, str]]:
+def plain_prompt(row: QARow, request: str = _RFT_REQUEST) -> list[dict[str, str]]:
+    """The row's own chat; else one user turn of question, options and `request`."""
     if row.meta.get("messages"):
         return [dict(message) for message in row.meta["messages"]]
     options = [f"{letter}. {option}" for letter, option in zip(LETTERS, row.options, strict=False)]
@@ -375,9 +511,29 @@ def _extras(row: QARow) -> dict[str, Any]:
     return {"id": row.id, "task": row.task, **{key: value for key, value in extras.items() if value is not None}}
 
 
-def _write_text(path: PathLike, text: str) -> Path:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _left_out(item: dict[str, Any], row: QARow, convert: Callable[..., QARow]) -> dict[str, str]:
+    """The key that holds what reading `item` would not give back of `row`; nothing where nothing is lost."""
+    back = convert(item, "", 0, DEFAULT_NUM_FRAMES)
+    lost = {name: value for name in QA_COLUMNS if (value := getattr(row, name)) != getattr(back, name)}
+    if lost.get("answer_text") == "":
+        del lost["answer_text"]  # it follows from the answer
+    if not lost:
+        return {}
+    return {_QA_ROW_KEY: json.dumps(lost, ensure_ascii=False, allow_nan=False, sort_keys=True)}
+
+
+def _write_items(path: PathLike, items: Iterable[dict[str, Any]], *, lines: bool) -> Path:
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        if not lines:
+            file.write("[\n")
+        for index, item in enumerate(items):
+            if not lines and index:
+                file.write(",\n")
+            file.write(json.dumps(item, ensure_ascii=False, allow_nan=False))
+            if lines:
+                file.write("\n")
+        if not lines:
+            file.write("\n]\n")
     return Path(path)
 
 

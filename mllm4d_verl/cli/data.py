@@ -15,6 +15,7 @@ import typer
 from mllm4d_verl.cli.data_annotate import annotate, show_clip_stats
 from mllm4d_verl.cli.data_calibrate import calibrate
 from mllm4d_verl.cli.data_check import check
+from mllm4d_verl.cli.data_convert import convert
 from mllm4d_verl.cli.data_cot import cot
 from mllm4d_verl.cli.data_view import view
 from mllm4d_verl.cli.output import emit_json
@@ -97,6 +98,7 @@ app.command()(annotate)
 app.command()(view)
 app.command()(check)
 app.command()(cot)
+app.command()(convert)
 
 
 @app.command()

@@ -6,18 +6,30 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.data_tools.formats.verl_rows import ground_truth
 from mllm4d_verl.data_tools.released import DEFAULT_NUM_FRAMES, read_rft, read_sft
 from mllm4d_verl.data_tools.schema import QA_COLUMNS, QARow, read_qa
 from mllm4d_verl.datasets.options import PromptOptions
 
 Row = TypeVar("Row")
+
+__all__ = [
+    "FileKind",
+    "SourceRow",
+    "as_file_list",
+    "at",
+    "choose_rows",
+    "file_kind",
+    "ground_truth",
+    "read_rows",
+]
 
 
 class FileKind(Enum):
@@ -164,24 +176,3 @@ def _records(lines) -> Iterator[dict]:
         else:
             yield json.loads(line)
         return
-
-
-def ground_truth(row: QARow) -> dict[str, Any]:
-    """What the reward is told of a QARow: see `mllm4d_verl.reward.STReward`.
-
-    A centre that the question does not need is [null, null], as in the released files: the released reward fails on
-    null. `start_rotation`, `tau_m` and `measure` are for the component `consistency`; null for imported rows.
-    """
-    return {
-        "answer": row.answer,
-        "answer_text": row.answer_text,
-        "options": row.options,
-        "value": row.value,
-        "unit": row.unit,
-        "task": row.task,
-        "camera_center": row.camera_center or [None, None],
-        "object_center": row.object_center or [None, None],
-        "start_rotation": row.meta.get("start_rotation"),
-        "tau_m": row.meta.get("tau_m"),
-        "measure": row.meta.get("measure"),
-    }
