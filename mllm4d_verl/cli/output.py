@@ -32,15 +32,23 @@ def open_console() -> Console:
 def progress_bar(
     console: Console, description: str, waiting: str | None = None
 ) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on a terminal, silence elsewhere; called as progress(done, total).
+    """A bar with the time that is left on a terminal, silence elsewhere; called as progress(done, total).
 
     Args:
         description: in front of the bar.
         waiting: shown instead as long as the total is None.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(waiting or description, total=None)
 

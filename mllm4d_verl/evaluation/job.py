@@ -13,6 +13,8 @@ from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.prompts import DATASET_TEMPLATE, load_template
 
 _WEIGHT_SUFFIXES = {".safetensors", ".bin"}
+#: Options of the backend that say how an answer gets here, not what it is.
+TRANSPORT_OPTIONS = frozenset({"base_url", "api_key_env", "concurrency", "timeout_s", "max_retries"})
 
 
 @dataclass(frozen=True)
@@ -20,25 +22,31 @@ class GenerationJob:
     """One run of a model over a question file.
 
     Attributes:
-        model: local folder of a Hugging Face checkpoint, or a hub name.
+        model: local folder of a Hugging Face checkpoint, a hub name, or the name that an endpoint knows it by.
         data: question file (QARow parquet, verl parquet or released RFT JSONL).
         unfinished: file that responses are appended to while the job runs.
         template: prompt template.
+        backend: who answers, see `backends.BACKENDS`.
         limit: number of questions, spread over the tasks; None for all.
+        samples: responses to every question.
         temperature, max_tokens, seed: sampling; temperature 0 is greedy.
+        control: what is taken from the model's sight, see `controls.CONTROLS`; None for nothing.
         dtype: of the weights in vLLM; "auto" takes the checkpoint's, and bfloat16 for float32 checkpoints.
         dataset: keys of the `data` config that change prompts: media_root, num_frames, min_pixels, max_pixels.
-        engine: options of `vllm.LLM` that replace the derived ones.
+        engine: options of the backend: of `vllm.LLM`, replacing the derived ones, or those of `backends.<module>`.
     """
 
     model: str
     data: str
     unfinished: str
     template: str
+    backend: str = "vllm"
     limit: int | None = None
+    samples: int = 1
     temperature: float = 0.0
     max_tokens: int = 1024
     seed: int = 0
+    control: str | None = None
     dtype: str = "auto"
     dataset: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
@@ -50,9 +58,10 @@ class GenerationJob:
         """
         content = asdict(self)
         del content["unfinished"]
-        content["model_files"] = _weight_files(self.model)
-        content["data_sha256"] = _sha256(self.data)
-        content["template_text"] = _template_text(self.template)
+        content["engine"] = {name: value for name, value in self.engine.items() if name not in TRANSPORT_OPTIONS}
+        content["model_files"] = [] if self.backend == "openai" else _weight_files(self.model)
+        content["data_sha256"] = file_sha256(self.data)
+        content["template_text"] = template_text(self.template)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -95,14 +104,16 @@ def _weight_files(model: str) -> list[tuple[str, int, int]]:
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
-def _template_text(template: str) -> list[str]:
+def template_text(template: str) -> list[str]:
+    """The turns of a template as they stand in its files; empty for `dataset`."""
     if template == DATASET_TEMPLATE:
         return []
     turns = load_template(template)
     return [Path(turn.filename).read_text(encoding="utf-8") for turn in (turns.system, turns.user) if turn is not None]
 
 
-def _sha256(path: str | os.PathLike[str]) -> str:
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mllm4d_verl.data_tools.schema import QARow, write_qa
-from mllm4d_verl.evaluation.worker import PromptMismatchError, check_prompt
+from mllm4d_verl.evaluation.backends.base import PromptMismatchError, check_prompt
 
 pytest.importorskip("verl")
 pytest.importorskip("vllm")
@@ -81,8 +81,7 @@ def reference_prompts(questions, model) -> dict[str, list[int]]:
 def built_prompts(questions, model) -> dict[str, list[int]]:
     """Token ids by the code that evaluation runs; the worker compares vLLM's with these, one by one."""
     from mllm4d_verl.evaluation.job import GenerationJob
-    from mllm4d_verl.evaluation.prompting import PromptBuilder
-    from mllm4d_verl.evaluation.worker import load_dataset
+    from mllm4d_verl.evaluation.prompting import PromptBuilder, load_dataset
 
     dataset = load_dataset(GenerationJob(str(model), str(questions), "", "st_cot", dataset=dict(PIXELS)))
     builder = PromptBuilder(str(model), dataset)
@@ -102,9 +101,9 @@ def test_prompts_are_those_of_the_hugging_face_processor(questions, model):
 
 
 def test_another_prompt_in_vllm_is_an_error():
-    check_prompt({}, [1, 2, 3], [1, 2, 3])
+    check_prompt("q0", [1, 2, 3], [1, 2, 3])
     with pytest.raises(PromptMismatchError, match=r"q0.*another prompt \(4 tokens\).*\(3 tokens\)"):
-        check_prompt({"extra_info": {"id": "q0"}}, [1, 2, 3], [1, 2, 2, 3])
+        check_prompt("q0", [1, 2, 3], [1, 2, 2, 3])
 
 
 @pytest.mark.e2e

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.evaluation.backends.vllm_engine import engine_options, prepare_ahead
 from mllm4d_verl.evaluation.job import GenerationJob, check_model, weight_bytes
-from mllm4d_verl.evaluation.worker import engine_options, prepare_ahead, select_questions
+from mllm4d_verl.evaluation.questions import select_questions
 
 
 @pytest.fixture
@@ -24,11 +25,19 @@ class TestFingerprint:
     def test_does_not_depend_on_where_the_work_is_kept(self, job):
         assert job.fingerprint() == replace(job, unfinished="elsewhere").fingerprint()
 
+    def test_does_not_depend_on_how_a_server_is_reached(self, job):
+        here = replace(job, backend="openai", engine={"base_url": "http://a/v1", "concurrency": 1})
+        assert here.fingerprint() == replace(here, engine={"base_url": "http://b/v1"}).fingerprint()
+        assert here.fingerprint() != replace(here, engine={"media": "video"}).fingerprint()
+
     @pytest.mark.parametrize(
         "change",
         [
             {"template": "direct"},
             {"limit": 3},
+            {"samples": 2},
+            {"control": "blind"},
+            {"backend": "transformers"},
             {"temperature": 1.0},
             {"max_tokens": 5},
             {"seed": 1},
