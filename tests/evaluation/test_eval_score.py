@@ -8,7 +8,9 @@ from typer.testing import CliRunner
 from mllm4d_verl.cli.eval import app
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.schema import QARow, write_qa
+from mllm4d_verl.evaluation.answers.score import score_answers
 from mllm4d_verl.evaluation.benchmark_score import score_benchmark
+from mllm4d_verl.evaluation.benchmarks import Item
 from mllm4d_verl.evaluation.benchmarks.answered import read_answered
 from mllm4d_verl.evaluation.responses import ResponseRecord, write_responses
 
@@ -173,6 +175,14 @@ class TestOwnRuns:
     def test_options_that_need_a_benchmark(self, tmp_path):
         with pytest.raises(InputError, match="--judge-url: needs --benchmark"):
             run(tmp_path, "--judge-url", "http://localhost:1/v1")
+
+
+def test_processes_score_as_one_does():
+    items = [Item(str(n), "v", "c", "?", ("left", "right"), "AB"[n % 2], "choice", "t") for n in range(200)]
+    responses = [("A", "right", "", "left or right", "The answer is B.")[n % 5] for n in range(200)]
+    assert score_answers(items, responses, workers=2) == score_answers(items, responses, workers=1)
+    with pytest.raises(ValueError, match="200 items but 1 responses"):
+        score_answers(items, ["A"])
 
 
 def test_macro_averages_the_tasks_of_a_group_first(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import chain
 from typing import NamedTuple
 
 from mllm4d_verl.evaluation.benchmarks.base import NUMBER, Item
@@ -58,7 +57,8 @@ def score_answers(items: Sequence[Item], responses: Sequence[str], workers: int 
         for start in range(0, len(items), _CHUNK)
     )
     with ProcessPoolExecutor(workers) as pool:
-        return list(chain.from_iterable(pool.map(_score_chunk, *zip(*chunks, strict=True))))
+        scored = pool.map(_score_compactly, *zip(*chunks, strict=True))
+        return [distinct[index] for distinct, indices in scored for index in indices]
 
 
 class _Lean(NamedTuple):
@@ -73,6 +73,13 @@ class _Lean(NamedTuple):
     @classmethod
     def of(cls, item: Item) -> _Lean:
         return cls(item.kind, item.options, item.unit, item.value, item.right_letters)
+
+
+def _score_compactly(items: Sequence[_Lean], responses: Sequence[str]) -> tuple[list[Score], list[int]]:
+    """The different scores, and which of them each response has: few objects to send back."""
+    place: dict[Score, int] = {}
+    indices = [place.setdefault(score, len(place)) for score in _score_chunk(items, responses)]
+    return list(place), indices
 
 
 def _score_chunk(items: Sequence[Item | _Lean], responses: Sequence[str]) -> list[Score]:
