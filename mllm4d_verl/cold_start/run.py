@@ -252,6 +252,8 @@ def _nothing(samples: Sequence[Sample], written: Written) -> str:
 
 
 def _remedy(written: Written) -> str:
+    if any("does not fit" in problem for _, _, problem in written.problems):
+        return "The model answers, but not in the form it is asked for: raise --max-tokens, or take a stronger one"
     if written.problems:
         return "Run again once the endpoint answers; what is written already is kept"
     return "Are answers and centres of the rows right?"

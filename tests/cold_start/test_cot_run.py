@@ -119,6 +119,12 @@ class TestByEndpoint:
             make_cold_start(qa_file(2), tmp_path / "out", CotConfig(writer="endpoint", endpoint=endpoint))
         assert not (tmp_path / "out" / "cold_start.parquet").exists()
 
+    def test_a_model_that_cannot_keep_the_form(self, qa_file, tmp_path):
+        with Server(lambda number, body: "It is A.").running() as server:
+            config = CotConfig(writer="endpoint", endpoint=EndpointConfig(server.url, "m", max_retries=0))
+            with pytest.raises(InputError, match="take a stronger one"):
+                make_cold_start(qa_file(2), tmp_path / "out", config)
+
 
 class TestCommand:
     def test_by_rule(self, mllm4d, qa_file, tmp_path):
