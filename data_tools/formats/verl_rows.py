@@ -142,7 +142,8 @@ def _row(record: Mapping[str, Any], path: Path, index: int, options: Options) ->
     extra = record.get("extra_info") or {}
     truth = _truth((record.get("reward_model") or {}).get("ground_truth"), fail)
     question, listed = split_options(users[-1].replace(VIDEO_PLACEHOLDER, "").strip())
-    choices = truth.get("options") if isinstance(truth.get("options"), list) else listed
+    own = truth.get("options")
+    choices: list[str] = own if isinstance(own, list) else listed
     raw = str(truth.get("answer"))
     answer = normalise_answer(raw, choices)
     if answer is None and choices:

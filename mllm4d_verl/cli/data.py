@@ -17,6 +17,7 @@ from mllm4d_verl.cli.data_calibrate import calibrate
 from mllm4d_verl.cli.data_check import check
 from mllm4d_verl.cli.data_convert import convert
 from mllm4d_verl.cli.data_cot import cot
+from mllm4d_verl.cli.data_validate import validate
 from mllm4d_verl.cli.data_view import view
 from mllm4d_verl.cli.output import emit_json
 from mllm4d_verl.data_tools.errors import InputError
@@ -99,6 +100,7 @@ app.command()(view)
 app.command()(check)
 app.command()(cot)
 app.command()(convert)
+app.command()(validate)
 
 
 @app.command()

@@ -181,7 +181,8 @@ class TestFolder:
         assert {name: len(split) for name, split in loaded.items()} == {"train": 9, "val": 3}
         card = (tmp_path / "set" / "README.md").read_text()
         header = yaml.safe_load(card.split("---")[1])
-        assert header["pretty_name"] == "Mine" and header["size_categories"] == ["n<1K"]
+        assert header["pretty_name"] == "Mine"
+        assert header["size_categories"] == ["n<1K"]
         assert "| stereo4d | CC BY 4.0 | 2 | 0 | 0 | 16.7 % |" in card
         assert "For 10 rows source or licence is not recorded" in card
         assert "Splits share clips (train and val: 1)" in card
