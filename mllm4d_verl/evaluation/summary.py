@@ -135,7 +135,7 @@ def summarise(records: Sequence[ResponseRecord], preset: str = "mllm4d_st") -> S
 def _task_summary(task: str, records: Sequence[ResponseRecord]) -> TaskSummary:
     clips = [record.clip_id for record in records]
     correct = [record.scores["correct"] for record in records]
-    valid = [record.scores["correct"] for record in records if record.scores["choice"] is not None]
+    valid = [r.scores["correct"] for r in records if r.scores.get("valid", r.scores["choice"] is not None)]
     options = [record.num_options for record in records]
     return TaskSummary(
         task=task,
