@@ -6,19 +6,21 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.formats.verl_rows import ground_truth
-from mllm4d_verl.data_tools.released import DEFAULT_NUM_FRAMES, read_rft, read_sft
-from mllm4d_verl.data_tools.schema import QA_COLUMNS, QARow, read_qa
+from mllm4d_verl.data_tools.released import DEFAULT_NUM_FRAMES, iter_rft, iter_sft
+from mllm4d_verl.data_tools.schema import QA_COLUMNS
 from mllm4d_verl.datasets.options import PromptOptions
+from mllm4d_verl.datasets.question_rows import FileRows, QuestionRows, SourceRow, in_memory_rows, open_parquet_rows
 
-Row = TypeVar("Row")
+Rows = TypeVar("Rows", bound=Sequence)
 
 __all__ = [
     "FileKind",
@@ -39,18 +41,6 @@ class FileKind(Enum):
     RELEASED_RFT = "released RFT records"
     RELEASED_SFT = "released SFT or cold-start records"
     VERL = "verl rows"  # verl's own columns: `prompt` for RL, `messages` for SFT
-
-
-class SourceRow(NamedTuple):
-    """A question row and where it stands: `file` as the user named it, `index` 0-based."""
-
-    file: str
-    index: int
-    row: QARow
-
-    @property
-    def folder(self) -> str:
-        return os.path.dirname(os.path.abspath(self.file))
 
 
 def as_file_list(files: str | os.PathLike[str] | Sequence[str]) -> list[str]:
@@ -98,33 +88,31 @@ def file_kind(file: str) -> FileKind:
     )
 
 
-def read_rows(files: Sequence[str], options: PromptOptions) -> list[SourceRow]:
+def read_rows(files: Sequence[str], options: PromptOptions) -> QuestionRows:
     """Question rows of all files, in order, of the chosen tasks. Every row is checked against the contract of QARow.
 
     Raises:
         InputError: naming file, row and field; or no row is left.
     """
-    rows = [
-        SourceRow(file, index, row)
-        for file in files
-        for index, row in enumerate(_read_file(file, options.num_frames))
-        if options.tasks is None or row.task in options.tasks
-    ]
-    if not rows:
+    rows = QuestionRows([_open_file(file, options.num_frames) for file in files])
+    if options.tasks is not None:
+        tasks = pa.array(options.tasks, pa.string())
+        rows = rows.select(np.flatnonzero(rows.mask("task", lambda names: pc.is_in(names, value_set=tasks))))
+    if not len(rows):
         raise InputError(
             f"no row of the tasks {', '.join(options.tasks or ())} is in {', '.join(files)}", field="data.tasks"
         )
     return rows
 
 
-def choose_rows(rows: list[Row], max_samples: int, shuffle: bool = False, seed: int | None = None) -> list[Row]:
+def choose_rows(rows: Rows, max_samples: int, shuffle: bool = False, seed: int | None = None) -> Rows:
     """At most `max_samples` rows (all if not positive): the first, or random ones with `shuffle`, as verl chooses."""
     if not 0 < max_samples < len(rows):
         return rows
     if not shuffle:
         return rows[:max_samples]
     chosen = np.random.default_rng(seed).choice(len(rows), size=max_samples, replace=False)
-    return [rows[index] for index in chosen]
+    return rows.select(chosen) if isinstance(rows, QuestionRows) else [rows[index] for index in chosen]
 
 
 def at(source: SourceRow, error: InputError) -> InputError:
@@ -139,13 +127,14 @@ def at(source: SourceRow, error: InputError) -> InputError:
     )
 
 
-def _read_file(file: str, num_frames: int | None) -> list[QARow]:
+def _open_file(file: str, num_frames: int | None) -> FileRows:
     kind = file_kind(file)
     if kind is FileKind.QA:
-        return read_qa(file)
+        return open_parquet_rows(file)
     if kind in (FileKind.RELEASED_RFT, FileKind.RELEASED_SFT):
-        read = read_rft if kind is FileKind.RELEASED_RFT else read_sft
-        return read(file, num_frames=num_frames or DEFAULT_NUM_FRAMES)  # the release does not say; it samples 32
+        read = iter_rft if kind is FileKind.RELEASED_RFT else iter_sft
+        # the release does not say how many frames; it samples 32
+        return in_memory_rows(file, (row for _, row in read(file, num_frames=num_frames or DEFAULT_NUM_FRAMES)))
     raise InputError(
         "the file holds verl rows where question rows are expected",
         file=file,

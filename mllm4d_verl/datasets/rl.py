@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.data_tools.qa_table import rows_of
 from mllm4d_verl.datasets.options import PromptOptions
+from mllm4d_verl.datasets.question_rows import QuestionRows, SourceRow
 from mllm4d_verl.datasets.reader import (
     FileKind,
-    SourceRow,
     as_file_list,
     at,
     choose_rows,
@@ -23,6 +28,8 @@ from mllm4d_verl.datasets.reader import (
 from mllm4d_verl.prompts import render_messages
 from mllm4d_verl.video import VideoGeometry, probe_video, video_tokens
 from mllm4d_verl.video.frames import load_video, process_cache, qwen_reader
+
+_MEDIA = "<(image|audio)>"
 
 
 class MLLM4DDataset(RLHFDataset):
@@ -46,10 +53,10 @@ class MLLM4DDataset(RLHFDataset):
             return
         options = PromptOptions.from_config(self.config)
         original = dict(zip(local_files, files, strict=True))
-        sources = [source._replace(file=original[source.file]) for source in read_rows(local_files, options)]
-        sources = choose_rows(sources, self.max_samples, self.shuffle, self.seed)
-        rows = [verl_row(source, options, index) for index, source in enumerate(sources)]
-        self.dataframe = self.maybe_filter_out_long_prompts(datasets.Dataset.from_list(rows))
+        rows = read_rows(local_files, options).renamed(original)
+        rows = choose_rows(rows, self.max_samples, self.shuffle, self.seed)
+        check_prompts(rows, options)
+        self.dataframe = self.maybe_filter_out_long_prompts(lazy_dataset(rows, options))
         if len(self.dataframe) == 0:
             raise InputError(
                 f"every prompt is longer than data.max_prompt_length {self.max_prompt_length}",
@@ -116,6 +123,45 @@ class MLLM4DDataset(RLHFDataset):
         ]
         videos = [load_video(entry, image_patch_size, cache) for entry in entries if "video" in entry]
         return images or None, videos or None, cls._extract_audio_info(messages)
+
+
+def check_prompts(rows: QuestionRows, options: PromptOptions) -> None:
+    """Try what can fail when a row becomes a prompt, on the rows where it may, without making them all.
+
+    Raises:
+        InputError: the template needs what the first row lacks, a question holds a media placeholder, or a row was
+            asked about another number of frames than `options.num_frames`.
+    """
+    doubtful = [0]
+    doubtful += list(np.flatnonzero(rows.mask("question", lambda texts: pc.match_substring(texts, "<video>")))[:100])
+    doubtful += list(np.flatnonzero(rows.mask("question", lambda texts: pc.match_substring_regex(texts, _MEDIA)))[:1])
+    if options.num_frames is not None:
+        other = rows.mask("num_frames", lambda numbers: pc.not_equal(numbers, options.num_frames))
+        doubtful += list(np.flatnonzero(other)[:1])
+    for item in doubtful:
+        verl_row(rows[int(item)], options, int(item))
+
+
+def lazy_dataset(rows: QuestionRows, options: PromptOptions) -> datasets.Dataset:
+    """The rows as the dataset that RLHFDataset expects, of which a row becomes a prompt when it is read."""
+    table = rows.table()
+    index = np.full(len(table), -1, np.int32)
+    index[rows.chosen] = np.arange(len(rows))
+    table = table.append_column("_index", pa.array(index))
+    files = [part.file for part in rows.files]
+    schema = table.schema
+
+    def to_verl(columns: dict[str, list]) -> dict[str, list]:
+        batch = pa.RecordBatch.from_pydict(columns, schema)
+        places = zip(columns["_file"], columns["_row"], columns["_index"], rows_of(batch), strict=True)
+        made = [verl_row(SourceRow(files[file], place, row), options, index) for file, place, index, row in places]
+        return {name: [row[name] for row in made] for name in made[0]}
+
+    # Names in place of fingerprints: datasets would make them by hashing all the data.
+    dataset = datasets.Dataset(table, fingerprint=uuid.uuid4().hex)
+    if len(rows) < len(table) or (np.diff(rows.chosen) != 1).any():
+        dataset = dataset.select(rows.chosen, new_fingerprint=uuid.uuid4().hex)
+    return dataset.with_transform(to_verl)
 
 
 def verl_row(source: SourceRow, options: PromptOptions, index: int) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from verl.utils.fs import copy_to_local
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.datasets.conversation import Encoded, PromptHead, encode_conversation
 from mllm4d_verl.datasets.options import PromptOptions
-from mllm4d_verl.datasets.reader import FileKind, SourceRow, as_file_list, at, choose_rows, file_kind, read_rows
+from mllm4d_verl.datasets.question_rows import QuestionRows, SourceRow
+from mllm4d_verl.datasets.reader import FileKind, as_file_list, at, choose_rows, file_kind, read_rows
 from mllm4d_verl.datasets.rl import MLLM4DDataset
 from mllm4d_verl.prompts import render_conversation
 
@@ -166,11 +167,10 @@ class MLLM4DSFTDataset(Dataset):
             position_ids=encoded.position_ids[:, : self.max_length],
         )
 
-    def _read(self, files: list[str]) -> list[SourceRow] | list[_VerlRow]:
+    def _read(self, files: list[str]) -> QuestionRows | list[_VerlRow]:
         local = {copy_to_local(file, use_shm=self.config.get("use_shm", False)): file for file in files}
         if {file_kind(file) for file in local} != {FileKind.VERL}:
-            rows = read_rows(list(local), self.options)
-            return [row._replace(file=local[row.file]) for row in rows]
+            return read_rows(list(local), self.options).renamed(local)
         verl_rows = []
         for file in local:
             table = pq.read_table(file)

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.datasets.options import DEFAULT_TEMPLATE, PromptOptions
-from mllm4d_verl.datasets.reader import FileKind, SourceRow, as_file_list, at, file_kind, read_rows
+from mllm4d_verl.datasets.question_rows import QuestionRows, SourceRow
+from mllm4d_verl.datasets.reader import FileKind, as_file_list, at, file_kind, read_rows
 from mllm4d_verl.prompts import render_conversation, render_messages
 from mllm4d_verl.video.element import resolve_video
 from mllm4d_verl.video.probe import check_video
@@ -98,7 +99,7 @@ def _count_verl_rows(path: str) -> int:
     return rows
 
 
-def _first_rows_of_videos(rows: list[SourceRow], options: PromptOptions) -> dict[str, SourceRow]:
+def _first_rows_of_videos(rows: QuestionRows, options: PromptOptions) -> dict[str, SourceRow]:
     """Of every video the row that samples most frames from it, in order of appearance."""
     videos: dict[str, SourceRow] = {}
     for source in rows:

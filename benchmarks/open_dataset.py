@@ -1,0 +1,187 @@
+"""How long a large question set takes to open for training, to validate and to convert, and the memory it takes.
+
+    python benchmarks/open_dataset.py --rows 2000000 --folder /tmp/open_dataset
+
+Prints one line per step. Each step runs in a process of its own; memory is the growth of its peak over what the imports
+took. Fails where opening takes more than 5 s or 500 MiB, or where validation does not find exactly the broken rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mllm4d_verl.data_tools.formats.qa import ROWS_PER_GROUP
+from mllm4d_verl.data_tools.qa_table import table_of
+from mllm4d_verl.data_tools.schema import QA_SCHEMA, QARow
+
+MAX_SECONDS, MAX_MIB = 5.0, 500.0
+CHUNK = 100_000
+CLIPS = 20_000
+
+
+def write_set(path: Path, rows: int, broken_share: float) -> int:
+    """Write rows as the question engine makes them, some of them broken; returns how many are."""
+    half = [
+        QARow(
+            id="",
+            clip_id="",
+            video="",
+            num_frames=32,
+            task=task,
+            start_frame=3,
+            end_frame=28,
+            question="",
+            options=["1.31 meters", "2.07 meters", "2.75 meters", "3.64 meters"],
+            answer="B",
+            value=2.07,
+            unit="meters",
+            camera_center=[[0.013, -0.2, 1.7], [0.4, -0.21, 3.72]],
+            object_center=[[1.5, 0.3, 7.1], None],
+            object_description="the red car on the left",
+            meta={"tau_m": 0.05, "measure": "distance", "start_rotation": np.eye(3).round(4).tolist()},
+        )
+        for task in ("object_absolute_distance", "camera_absolute_distance")
+    ]
+    template = table_of(half * (CHUNK // 2))
+    rng = np.random.default_rng(0)
+    broken = 0
+    with pq.ParquetWriter(path, QA_SCHEMA) as writer:
+        for first in range(0, rows, CHUNK):
+            count = min(CHUNK, rows - first)
+            table = template.slice(0, count)
+            clip = (np.arange(first, first + count) * CLIPS // rows).tolist()
+            numbers = range(first, first + count)
+            answers = np.full(count, "B", object)
+            if broken_share:
+                bad = rng.random(count) < broken_share
+                answers[bad] = "E"
+                broken += int(bad.sum())
+            columns = {
+                "id": [f"clip_{c:06d}-{n:08d}" for c, n in zip(clip, numbers, strict=True)],
+                "clip_id": [f"clip_{c:06d}" for c in clip],
+                "video": [f"videos/clip_{c:06d}/left.mp4" for c in clip],
+                "question": [
+                    f"Between frame 3 and frame 28 of 31, how far does thing {n} travel through the scene?"
+                    for n in numbers
+                ],
+                "answer": answers.tolist(),
+            }
+            for name, values in columns.items():
+                table = table.set_column(QA_SCHEMA.get_field_index(name), QA_SCHEMA.field(name), pa.array(values))
+            writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+    return broken
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def step_open_rl(path: str) -> dict:
+    from omegaconf import OmegaConf
+
+    from mllm4d_verl.datasets import MLLM4DDataset
+
+    config = OmegaConf.create({"filter_overlong_prompts": False, "prompt_template": "st_cot"})
+    before, start = peak_mib(), time.perf_counter()
+    dataset = MLLM4DDataset(path, None, config, _Processor())
+    seconds, mib = time.perf_counter() - start, peak_mib() - before
+    items = np.random.default_rng(0).integers(0, len(dataset), 2000)
+    start = time.perf_counter()
+    for item in items:
+        dataset[int(item)]
+    reads = (time.perf_counter() - start) / len(items)
+    return {"rows": len(dataset), "seconds": seconds, "mib": mib, "us_per_random_row": 1e6 * reads}
+
+
+def step_open_sft(path: str) -> dict:
+    from omegaconf import OmegaConf
+
+    from mllm4d_verl.datasets import MLLM4DSFTDataset
+
+    config = OmegaConf.create({"prompt_template": "direct"})
+    before, start = peak_mib(), time.perf_counter()
+    dataset = MLLM4DSFTDataset(path, None, config, _Processor())
+    seconds, mib = time.perf_counter() - start, peak_mib() - before
+    return {"rows": len(dataset), "seconds": seconds, "mib": mib}
+
+
+def step_validate(path: str) -> dict:
+    from mllm4d_verl.data_tools.validation import validate_set
+
+    before, start = peak_mib(), time.perf_counter()
+    report = validate_set(path, media=False, out=f"{path}.good.parquet", rejects=f"{path}.rejects.jsonl")
+    return {
+        "rows": report.rows,
+        "broken": report.broken,
+        "kept": pq.read_metadata(f"{path}.good.parquet").num_rows,
+        "seconds": time.perf_counter() - start,
+        "mib": peak_mib() - before,
+    }
+
+
+class _Processor:
+    """Only opening is measured: no model is needed for it."""
+
+
+STEPS = {"open_rl": step_open_rl, "open_sft": step_open_sft, "validate": step_validate}
+
+
+def run(step: str, path: Path, cache: Path) -> dict:
+    command = [sys.executable, __file__, "--step", step, "--path", str(path)]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def show(name: str, figures: dict) -> None:
+    print(name, ", ".join(f"{key} {value:,.1f}" for key, value in figures.items()), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the set that is opened")
+    parser.add_argument("--validated-rows", type=int, default=1_000_000, help="rows of the set with broken ones")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/open_dataset"), help="scratch; about 2 GB")
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--path", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.step:
+        print(json.dumps(STEPS[arguments.step](arguments.path)))
+        return
+    folder = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    sound = folder / f"sound-{arguments.rows}.parquet"
+    if not sound.exists():
+        write_set(sound, arguments.rows, 0)
+    cache = folder / "cache"
+    for copy in cache.rglob("*.arrow"):
+        copy.unlink()
+    failed = False
+    for name, step in (("first open, RL", "open_rl"), ("open again, RL", "open_rl"), ("open again, SFT", "open_sft")):
+        figures = run(step, sound, cache)
+        show(name, figures)
+        failed |= figures["seconds"] > MAX_SECONDS or figures["mib"] > MAX_MIB
+    mixed = folder / f"broken-{arguments.validated_rows}.parquet"
+    broken = write_set(mixed, arguments.validated_rows, 0.01)
+    figures = run("validate", mixed, cache)
+    show("validate, 1 % broken", figures)
+    failed |= figures["broken"] != broken or figures["kept"] != arguments.validated_rows - broken
+    if failed:
+        raise SystemExit(f"above {MAX_SECONDS} s or {MAX_MIB} MiB, or the broken rows are not the {broken} expected")
+
+
+if __name__ == "__main__":
+    main()
