@@ -1,4 +1,9 @@
-"""Clips in, question rows out: deterministic for a seed, split by clip, balanced."""
+"""Clips in, question rows out: deterministic for a seed, split by clip, balanced.
+
+Two passes. The first writes down the questions that each clip supports as columns of numbers; then the choice is made
+over all clips; the second phrases what was chosen. Chance follows from seed, clip and question alone, so neither the
+order of clips nor the number of workers changes a byte.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +11,38 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..atomic import atomic_path
 from ..errors import InputError
-from ..sampling import sample_frame_indices
 from ..schema import (
+    LETTERS,
     SPLITS,
     VIDEO_ABSENT,
     VIDEO_KEY,
     Clip4D,
     QARow,
     find_clip_index,
-    iter_clips,
     read_clip_index,
-    write_qa,
 )
-from .applicability import CAMERA_TASKS, DISTANCE_TASKS, UNIT, solve
+from .applicability import DISTANCE_TASKS
+from .candidates import Candidates, Skipped, clip_candidates, clip_key, geometry_of, join
+from .chance import mix
 from .config import QuestionConfig
-from .cues import find_cues
-from .options import NUM_OPTIONS, NumericOptions, direction_options, place_truth
-from .selection import Candidate, balanced_letters, select, split_clips, thin_clip
-from .solvers import DISTANCE_CHANGES, LATERAL_CHANGES
-from .st_cot import write_st_cot
-from .templates import ask
+from .geometry import ClipGeometry
+from .options import numeric_options
+from .phrasing import CHOICE_DTYPE, Chosen, option_counts, phrase
+from .running import Plan, run_passes
+from .selection import balanced_letters, select, split_clips
+from .tasks import task_of
 
-INNER_PAIRS = 4  # frame pairs per clip beside first-to-last
 REPORT_NAME = "questions.json"
 COLD_START_NAME = "cold_start.parquet"
-_CHANGES = {
-    "object_camera_relative_distance": DISTANCE_CHANGES,
-    "object_camera_relative_direction_lateral": LATERAL_CHANGES,
-    "object_camera_relative_direction_longitudinal": DISTANCE_CHANGES,
-}
+_TAIL_BYTES = 8192  # of an npz: its directory, which holds a checksum of every array
 
 Progress = Callable[[int, int], None]
 
@@ -83,36 +82,95 @@ def build_questions(clips: Iterable[Clip4D], config: QuestionConfig) -> list[QAR
 
 
 def build_with_report(clips: Iterable[Clip4D], config: QuestionConfig) -> tuple[list[QARow], QuestionReport]:
-    """`build_questions` together with its report."""
-    candidates: dict[str, list[Candidate]] = {}
-    skipped: dict[str, Counter[str]] = {task: Counter() for task in config.tasks}
-    for clip in clips:
-        if clip.clip_id in candidates:
-            raise InputError("two clips share this id", row=clip.clip_id, field="clip_id")
-        rng = np.random.default_rng([config.seed, 1, *clip.clip_id.encode()])
-        found = list(_clip_candidates(clip, config, skipped, rng))
-        candidates[clip.clip_id] = thin_clip(found, config.max_per_clip_task, rng)
-    splits = split_clips(candidates, config.val_fraction, config.test_fraction, config.seed)
+    """`build_questions` together with its report. All clips are held in memory; `write_questions` streams them."""
+    from ..qa_table import rows_of
 
-    rows: list[QARow] = []
-    for number, split in enumerate(SPLITS):
-        rng = np.random.default_rng([config.seed, 2, number])
-        pool = [c for clip_id in sorted(candidates) if splits[clip_id] == split for c in candidates[clip_id]]
-        chosen = select(pool, config, rng)
-        letters = balanced_letters(chosen, _option_count, rng)
-        numbers = _number_makers(chosen, config, rng)
-        split_rows = [
-            _phrase(candidate, split, letters[candidate.id], numbers.get(_prior_key(candidate)), config)
-            for candidate in chosen
-        ]
-        rows += [split_rows[position] for position in rng.permutation(len(split_rows))]
-    if not any(row.split == "train" for row in rows):
+    held = sorted(clips, key=lambda clip: clip.clip_id)
+    ids = [clip.clip_id for clip in held]
+    check_ids(ids)
+    skipped: Skipped = {}
+    geometries: list[ClipGeometry] = []
+    parts = []
+    for number, clip in enumerate(held):
+        geometries.append(geometry_of(clip, config))
+        parts.append(clip_candidates(geometries[-1], number, config, skipped))
+    chosen, report = choose(join(parts), ids, config, skipped)
+    chosen = Chosen(chosen.found, _without_cold_start(chosen.choice))
+    table = phrase(chosen, geometries.__getitem__, config, lambda video: video)
+    order = np.lexsort((mix(chosen.found["key"], 5), chosen.choice["split"]))
+    report.cold_start = 0
+    return rows_of(table.take(order)), report
+
+
+def _without_cold_start(choice: np.ndarray) -> np.ndarray:
+    plain = choice.copy()
+    plain["cold"] = False
+    return plain
+
+
+def check_ids(ids: Iterable[str]) -> None:
+    """Raise InputError where two clips share an id."""
+    again = [clip_id for clip_id, count in Counter(ids).items() if count > 1]
+    if again:
+        raise InputError("two clips share this id", row=again[0], field="clip_id")
+
+
+def choose(
+    found: Candidates, ids: list[str], config: QuestionConfig, skipped: Skipped
+) -> tuple[Chosen, QuestionReport]:
+    """What is asked of all that could be, with letters, numbers, splits and cold start, in the order of clips.
+
+    Args:
+        found: candidates in the order of clips.
+        ids: sorted clip ids; `found["clip"]` counts in them.
+        config: of the questions.
+        skipped: task -> reason -> questions that were not asked.
+
+    Raises:
+        InputError: no question is left for training.
+    """
+    splits = split_clips(ids, config.val_fraction, config.test_fraction, config.seed)
+    split_of = np.array([SPLITS.index(splits[clip_id]) for clip_id in ids], np.int8)
+    tasks = [task_of(name) for name in config.tasks]
+    chosen = []
+    for number in range(len(SPLITS)):
+        picked = select(found[split_of[found["clip"]] == number], config)
+        choice = np.zeros(len(picked), CHOICE_DTYPE)
+        choice["split"] = number
+        choice["letter"] = balanced_letters(picked, option_counts(tasks), config.seed)
+        for place, task in enumerate(tasks):
+            # What a blind guess about a number could go by: the task, and whether the whole clip is asked about.
+            for whole in (False, True) if task.is_numeric else ():
+                rows = np.flatnonzero((picked["task"] == place) & (picked["whole"] == whole))
+                rng = np.random.default_rng([config.seed, 2, number, place, int(whole)])
+                rows = rows[np.argsort(mix(picked["key"][rows], 6), kind="stable")]
+                numbers = numeric_options(picked["measure"][rows], config.option_spread, rng)
+                choice["numbers"][rows], choice["decimals"][rows] = numbers
+        chosen.append(Chosen(picked, choice))
+    train = chosen[0]
+    if not len(train.found):
         reasons = sum(skipped.values(), Counter()).most_common(3)
         raise InputError(
-            f"no question can be asked about the {len(candidates)} clips; commonest reasons: {dict(reasons)}",
+            f"no question can be asked about the {len(ids)} clips; commonest reasons: {dict(reasons)}",
             remedy="Use clips with more motion and visible objects, or relax the thresholds",
         )
-    return rows, _report(rows, splits, skipped)
+    train.choice["cold"] = _cold_start(train, config)
+    every = Chosen(np.concatenate([part.found for part in chosen]), np.concatenate([part.choice for part in chosen]))
+    every = every.take(np.argsort(every.found["clip"], kind="stable"))
+    return every, _report(every, ids, splits, config, skipped)
+
+
+def _cold_start(train: Chosen, config: QuestionConfig) -> np.ndarray:
+    """(N,) which train rows get a response; with a limit, tasks take turns so that each is represented."""
+    from .candidates import ranks_within
+
+    if config.cold_start is None:
+        return np.ones(len(train.found), bool)
+    turn = ranks_within(train.found["task"], mix(train.found["key"], 5))
+    order = np.lexsort((mix(train.found["key"], 5), turn))
+    cold = np.zeros(len(train.found), bool)
+    cold[order[: config.cold_start]] = True
+    return cold
 
 
 def write_questions(
@@ -120,36 +178,51 @@ def write_questions(
     out: str | os.PathLike[str],
     config: QuestionConfig,
     progress: Progress | None = None,
+    *,
+    workers: int = 1,
+    ray: str | None = None,
 ) -> QuestionReport:
     """Write `out`/{train,val,test,cold_start}.parquet and a report, questions.json.
 
     Videos are named relative to `out`, as QARow asks. The report also fingerprints clips and config: see
-    `finished_report`.
+    `finished_report`. A run that was killed goes on where it stopped, from the hidden folder it left in `out`.
+
+    Args:
+        clips_folder: data root with a clip index.
+        out: folder to write.
+        config: of the questions.
+        progress: called as progress(done, total) with clips, of both passes together.
+        workers: processes, or actors with `ray`; the outcome is the same for any number.
+        ray: address of a Ray cluster ("auto", "host:port"), or "local"; None to run without Ray.
 
     Raises:
         InputError: no clips, a missing video, or clips about which nothing can be asked.
     """
     out = Path(out)
     root = data_root(clips_folder)
-    index = read_clip_index(clips_folder)
-    clips = _with_progress(iter_clips(clips_folder), len(index), progress)
-    rows, report = build_with_report(clips, config)
-    for row in rows:
-        row.video = Path(os.path.relpath(root / row.video, out)).as_posix()
-    cold_start = cold_start_rows([row for row in rows if row.split == "train"], config)
-    report.cold_start = len(cold_start)
-    report.absent_videos = sum(not (root / row["video"]).is_file() for row in index)
+    index = sorted(read_clip_index(clips_folder), key=lambda row: str(row["clip_id"]))
+    ids = [str(row["clip_id"]) for row in index]
+    check_ids(ids)
+    mark = fingerprint(clips_folder, config)
+    folder = find_clip_index(clips_folder).parent
+    order = np.argsort([clip_key(clip_id, config.seed) for clip_id in ids], kind="stable")
+    plan = Plan(
+        files=[str(folder / row["file"]) for row in index],
+        ids=ids,
+        order=order,
+        video_prefix=os.path.relpath(root, out),
+        config=config,
+        work=out / f".questions-{mark[:16]}",
+        workers=workers,
+        ray=ray,
+    )
     (out / REPORT_NAME).unlink(missing_ok=True)  # a killed run must not look finished
-    for split in SPLITS:
-        write_qa(out / f"{split}.parquet", [row for row in rows if row.split == split])
-    write_qa(out / COLD_START_NAME, cold_start)
-    record = {
-        "fingerprint": fingerprint(clips_folder, config),
-        "config": asdict(config),
-        "report": asdict(report),
-    }
+    report = run_passes(plan, lambda found, skipped: choose(found, ids, config, skipped), out, progress)
+    report.absent_videos = sum(not (root / row["video"]).is_file() for row in index)
+    record = {"fingerprint": mark, "config": asdict(config), "report": asdict(report)}
     with atomic_path(out / REPORT_NAME) as temporary:
         temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    plan.clean()
     return report
 
 
@@ -171,12 +244,15 @@ def finished_report(
 
 
 def fingerprint(clips_folder: str | os.PathLike[str], config: QuestionConfig) -> str:
-    """SHA-256 over the bytes of the clips and the config."""
+    """SHA-256 over the config and, of each clip, its size and the checksums of its arrays, which end its file."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     index = find_clip_index(clips_folder)
     for row in read_clip_index(clips_folder):
         try:
-            digest.update((index.parent / row["file"]).read_bytes())
+            with (index.parent / row["file"]).open("rb") as clip:
+                size = clip.seek(0, os.SEEK_END)
+                clip.seek(max(0, size - _TAIL_BYTES))
+                digest.update(f"{row['clip_id']}/{size}/".encode() + clip.read())
         except FileNotFoundError:
             raise InputError(
                 f"the clip file {row['file']} does not exist", file=index, row=row["clip_id"], field="file"
@@ -211,149 +287,26 @@ def data_root(clips_folder: str | os.PathLike[str]) -> Path:
     return root
 
 
-def cold_start_rows(rows: list[QARow], config: QuestionConfig) -> list[QARow]:
-    """Copies of train rows with a response; with a limit, tasks take turns so that each is represented."""
-    taken = rows
-    if config.cold_start is not None:
-        turns: Counter[str] = Counter()
-        keyed = []
-        for position, row in enumerate(rows):
-            keyed.append((turns[row.task], position, row))
-            turns[row.task] += 1
-        taken = [row for _, _, row in sorted(keyed, key=lambda item: item[:2])[: config.cold_start]]
-    return [
-        replace(row, response=write_st_cot(row, style=config.cot_style, decimals=config.cot_decimals)) for row in taken
-    ]
-
-
-def _with_progress(clips: Iterator[Clip4D], total: int, progress: Progress | None) -> Iterator[Clip4D]:
-    for done, clip in enumerate(clips, start=1):
-        yield clip
-        if progress:
-            progress(done, total)
-
-
-def _clip_candidates(
-    clip: Clip4D, config: QuestionConfig, skipped: dict[str, Counter[str]], rng: np.random.Generator
-) -> Iterator[Candidate]:
-    try:
-        frames = sample_frame_indices(clip.num_frames, config.num_frames)
-    except InputError as error:
-        raise InputError(error.problem, row=clip.clip_id, field=error.field, remedy=error.remedy) from None
-    for start, end in _frame_pairs(config.num_frames, rng):
-        cues: dict[int | None, dict[str, Any]] = {}  # by object id; tasks share them
-        for task in config.tasks:
-            for track in [None] if task in CAMERA_TASKS else clip.objects:
-                solution = solve(task, clip, frames[start], frames[end], track, config.thresholds)
-                if isinstance(solution, str):
-                    skipped[task][solution] += 1
-                    continue
-                object_id = None if track is None else track.id
-                if object_id not in cues:
-                    cues[object_id] = find_cues(clip, frames[start : end + 1], track, config.thresholds)
-                yield Candidate(
-                    clip_id=clip.clip_id,
-                    task=task,
-                    object_id=object_id,
-                    object_description=None if track is None else track.description,
-                    start=start,
-                    end=end,
-                    whole=(start, end) == (0, config.num_frames - 1),
-                    solution=solution,
-                    cues=cues[object_id],
-                    clip_frames=(frames[start], frames[end]),
-                    start_rotation=clip.cam_to_world[frames[start], :3, :3].round(6).tolist(),
-                    video=clip.video,
-                )
-
-
-def _frame_pairs(num_frames: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """First to last, and up to INNER_PAIRS random others at least a quarter of the frames apart."""
-    whole = (0, num_frames - 1)
-    apart = max(1, num_frames // 4)
-    inner = [(i, j) for i in range(num_frames) for j in range(i + apart, num_frames) if (i, j) != whole]
-    picked = rng.permutation(len(inner))[:INNER_PAIRS]
-    return [whole, *(inner[position] for position in sorted(picked))]
-
-
-def _option_count(task: str) -> int:
-    return len(_CHANGES[task]) if task in _CHANGES else NUM_OPTIONS
-
-
-def _prior_key(candidate: Candidate) -> tuple[str, bool]:
-    """What a blind guess about a distance could go by: the task, and whether the whole clip is asked about."""
-    return candidate.task, candidate.whole
-
-
-def _number_makers(
-    chosen: list[Candidate], config: QuestionConfig, rng: np.random.Generator
-) -> dict[tuple[str, bool], NumericOptions]:
-    values: dict[tuple[str, bool], list[float]] = defaultdict(list)
-    for candidate in chosen:
-        if candidate.task in DISTANCE_TASKS:
-            values[_prior_key(candidate)].append(candidate.solution.measure)
-    return {
-        key: NumericOptions(float(np.median(members)), config.option_spread, rng) for key, members in values.items()
-    }
-
-
-def _phrase(
-    candidate: Candidate, split: str, letter: str, numbers: NumericOptions | None, config: QuestionConfig
-) -> QARow:
-    solution = candidate.solution
-    rng = np.random.default_rng([config.seed, 3, *candidate.id.encode()])
-    question, says_unit = ask(
-        candidate.task, candidate.start, candidate.end, config.num_frames, candidate.object_description, rng
-    )
-    if numbers is not None:
-        options = numbers.draw(solution.measure)
-        options = options if says_unit else [f"{number} {UNIT}" for number in options]
-    elif candidate.task == "camera_relative_direction":
-        options = direction_options(str(solution.label), rng)
-    else:
-        words = _CHANGES[candidate.task]
-        options = [str(solution.label), *(word for word in words if word != solution.label)]
-    meta: dict[str, Any] = {
-        "measure": round(solution.measure, 6),
-        "clip_frames": list(candidate.clip_frames),
-        "cues": dict(candidate.cues),
-    }
-    if candidate.object_id is not None:
-        meta["object_id"] = candidate.object_id
-    # With these a reward can solve the question again on the centres that a response states.
-    meta["start_rotation"] = candidate.start_rotation
-    if solution.tau_m is not None:
-        meta["tau_m"] = round(solution.tau_m, 6)
-    return QARow(
-        id=candidate.id,
-        clip_id=candidate.clip_id,
-        video=candidate.video,
-        num_frames=config.num_frames,
-        task=candidate.task,
-        start_frame=candidate.start,
-        end_frame=candidate.end,
-        question=question,
-        options=place_truth(options, letter, rng),
-        answer=letter,
-        answer_text=options[0],
-        value=round(solution.measure, 6) if numbers is not None else None,
-        unit=UNIT if numbers is not None else None,
-        camera_center=solution.camera_center,
-        object_center=solution.object_center,
-        object_description=candidate.object_description,
-        split=split,
-        meta=meta,
-    )
-
-
-def _report(rows: list[QARow], splits: dict[str, str], skipped: dict[str, Counter[str]]) -> QuestionReport:
-    report = QuestionReport(skipped={task: dict(sorted(reasons.items())) for task, reasons in skipped.items()})
-    for split in SPLITS:
-        members = [row for row in rows if row.split == split]
-        report.clips[split] = sum(name == split for name in splits.values())
-        report.rows[split] = len(members)
-        report.letters[split] = dict(sorted(Counter(row.answer for row in members).items()))
-        report.tasks[split] = count_answers(members)
+def _report(
+    chosen: Chosen, ids: list[str], splits: dict[str, str], config: QuestionConfig, skipped: Skipped
+) -> QuestionReport:
+    reasons = {task: dict(sorted(skipped.get(task, Counter()).items())) for task in config.tasks}
+    report = QuestionReport(skipped=reasons, cold_start=int(chosen.choice["cold"].sum()))
+    clips = Counter(splits.values())
+    for number, split in enumerate(SPLITS):
+        members = chosen.take(np.flatnonzero(chosen.choice["split"] == number))
+        report.clips[split] = clips[split]
+        report.rows[split] = len(members.found)
+        letters = np.bincount(members.choice["letter"]).tolist() if len(members.found) else []
+        report.letters[split] = {LETTERS[place]: count for place, count in enumerate(letters) if count}
+        report.tasks[split] = {}
+        for place, name in enumerate(config.tasks):
+            words = task_of(name).labels or ("number",)
+            counts = np.bincount(members.found["label"][members.found["task"] == place]).tolist()
+            if sum(counts):
+                pairs = [(word, count) for word, count in zip(words, counts, strict=False) if count]
+                report.tasks[split][name] = dict(sorted(pairs))
+        report.tasks[split] = dict(sorted(report.tasks[split].items()))
     return report
 
 
@@ -361,5 +314,6 @@ def count_answers(rows: Iterable[QARow]) -> dict[str, dict[str, int]]:
     """task -> answer -> rows, numeric answers together as "number"."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
-        counts[row.task]["number" if row.task in DISTANCE_TASKS else row.answer_text] += 1
+        is_number = row.task in DISTANCE_TASKS or row.value is not None
+        counts[row.task]["number" if is_number else row.answer_text] += 1
     return {task: dict(sorted(answers.items())) for task, answers in sorted(counts.items())}

@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
-from ..schema import LETTERS
-from .applicability import Solution
+from .candidates import Candidates, ranks_within
+from .chance import gumbel, mix
 from .config import QuestionConfig
+from .geometry import Floats, Ints
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A question that a clip supports, not yet phrased.
-
-    Attributes:
-        clip_id, task: where and what.
-        object_id, object_description: None for camera tasks.
-        start, end: sampled frame indices.
-        whole: from the first to the last sampled frame.
-        solution: the geometry's answer.
-        cues: visual cues for ST-CoT texts.
-        clip_frames: indices of start and end in the video.
-        video: path relative to the data root.
-        start_rotation: camera-to-world rotation at the start frame, three rows.
-    """
-
-    clip_id: str
-    task: str
-    object_id: int | None
-    object_description: str | None
-    start: int
-    end: int
-    whole: bool
-    solution: Solution
-    cues: dict[str, Any]
-    clip_frames: tuple[int, int]
-    video: str
-    start_rotation: list[list[float]]
-
-    @property
-    def id(self) -> str:
-        about = "" if self.object_id is None else f"-object{self.object_id}"
-        return f"{self.clip_id}-{self.task}{about}-{self.start}-{self.end}"
+_ROUNDS = 12  # of fitting weights; the balance hardly changes after
+_FIT_CLIPS = 4000  # weights are fitted on so many clips
+_LABELS = 64  # room for the labels of a task
 
 
 def split_clips(clip_ids: Iterable[str], val_fraction: float, test_fraction: float, seed: int) -> dict[str, str]:
@@ -66,112 +33,101 @@ def split_clips(clip_ids: Iterable[str], val_fraction: float, test_fraction: flo
     return {ids[position]: name for position, name in zip(order, names, strict=True)}
 
 
-def thin_clip(candidates: Sequence[Candidate], keep: int, rng: np.random.Generator) -> list[Candidate]:
-    """At most `keep` candidates of one clip per task, answer and kind of frame pair: bounds memory, keeps variety."""
-    taken: Counter[tuple[str, str | None, bool]] = Counter()
-    kept = []
-    for position in rng.permutation(len(candidates)):
-        candidate = candidates[position]
-        key = (candidate.task, candidate.solution.label, candidate.whole)
-        if taken[key] < keep:
-            taken[key] += 1
-            kept.append(candidate)
-    return kept
+def select(found: Candidates, config: QuestionConfig) -> Candidates:
+    """Choose within the caps so that no answer of a task is much commoner than the others, in the order given.
 
-
-def select(candidates: Sequence[Candidate], config: QuestionConfig, rng: np.random.Generator) -> list[Candidate]:
-    """Choose within the caps, turn by turn over tasks, always the answer that was chosen least so far.
-
-    In the end no answer of a task is much commoner than the others (see `config.balance_ratio`), so that none can be
-    guessed from its frequency. A task with a single possible answer is kept as it is; the report shows it.
+    Each clip draws among its candidates with weights per answer, kind of frame pair and, if asked for, difficulty. The
+    weights are fitted until answers are as equal as the clips allow; what then still exceeds `config.balance_ratio` is
+    dropped. A task with a single possible answer is kept as it is; the report shows it.
     """
-    shuffled = [candidates[position] for position in rng.permutation(len(candidates))]
-    queues: dict[str, dict[str | None, dict[bool, list[Candidate]]]] = {task: {} for task in config.tasks}
-    for candidate in shuffled:
-        by_kind = queues[candidate.task].setdefault(candidate.solution.label, {True: [], False: []})
-        by_kind[candidate.whole].append(candidate)
-
-    chosen: list[Candidate] = []
-    per_answer: Counter[tuple[str, str | None]] = Counter()
-    per_kind: Counter[tuple[str, bool]] = Counter()
-    per_clip: Counter[str] = Counter()
-    per_clip_task: Counter[tuple[str, str]] = Counter()
-
-    def pop(queue: list[Candidate]) -> Candidate | None:
-        # caps only fill up, so a candidate that does not fit now never will
-        while queue:
-            candidate = queue.pop()
-            fits_clip = per_clip[candidate.clip_id] < config.max_per_clip
-            if fits_clip and per_clip_task[candidate.clip_id, candidate.task] < config.max_per_clip_task:
-                return candidate
-        return None
-
-    def next_of(task: str) -> Candidate | None:
-        kinds = _kinds_by_need(per_kind[task, True], per_kind[task, False], config.whole_clip_share)
-        # ties fall to the name, so that the outcome does not hang on the order of a dict
-        for answer in sorted(queues[task], key=lambda answer: (per_answer[task, answer], str(answer))):
-            for kind in kinds:
-                candidate = pop(queues[task][answer][kind])
-                if candidate:
-                    return candidate
-        return None
-
-    open_tasks = [task for task in config.tasks if queues[task]]
-    while open_tasks:
-        for task in list(open_tasks):
-            candidate = next_of(task)
-            if candidate is None:
-                open_tasks.remove(task)
-                continue
-            chosen.append(candidate)
-            per_answer[task, candidate.solution.label] += 1
-            per_kind[task, candidate.whole] += 1
-            per_clip[candidate.clip_id] += 1
-            per_clip_task[candidate.clip_id, task] += 1
-    return _trim_common_answers(chosen, config.balance_ratio)
+    if not len(found):
+        return found
+    clips = np.unique(found["clip"])
+    sample = found
+    if len(clips) > _FIT_CLIPS:
+        some = clips[np.argsort(mix(np.uint64(config.seed), clips), kind="stable")[:_FIT_CLIPS]]
+        sample = found[np.isin(found["clip"], some)]
+    weights = _Weights(sample, config)
+    for _ in range(_ROUNDS):
+        weights.fit(sample, _draw(sample, weights.of(sample), config))
+    chosen = found[_draw(found, weights.of(found), config)]
+    return chosen[_within_balance(chosen, config.balance_ratio)]
 
 
-def _kinds_by_need(whole: int, inner: int, whole_share: float) -> tuple[bool, ...]:
-    """Kinds of frame pair to try, the one that lags behind its share first."""
-    if whole_share in (0, 1):
-        return (whole_share == 1,)
-    whole_lags = whole <= whole_share * (whole + inner)
-    return (True, False) if whole_lags else (False, True)
+def _answers(found: Candidates) -> Ints:
+    return found["task"].astype(np.int64) * _LABELS + found["label"]
 
 
-def _trim_common_answers(chosen: list[Candidate], balance_ratio: float) -> list[Candidate]:
-    """Drop the last chosen of answers that exceed `balance_ratio` times the second commonest or the mean answer."""
-    counts: dict[str, Counter[str | None]] = defaultdict(Counter)
-    for candidate in chosen:
-        counts[candidate.task][candidate.solution.label] += 1
-    limits = {}
-    for task, answers in counts.items():
-        sizes = sorted(answers.values())
-        base = min(sizes[-2], sum(sizes) / len(sizes)) if len(sizes) > 1 else float("inf")
-        limits[task] = max(1.0, balance_ratio * base)
-    kept = []
-    taken: Counter[tuple[str, str | None]] = Counter()
-    for candidate in chosen:
-        key = (candidate.task, candidate.solution.label)
-        if taken[key] + 1 <= limits[candidate.task]:
-            taken[key] += 1
-            kept.append(candidate)
-    return kept
+class _Weights:
+    """Log-weights of answers, kinds of frame pair and difficulty bands, each within its task."""
+
+    def __init__(self, found: Candidates, config: QuestionConfig) -> None:
+        tasks = len(config.tasks)
+        self._config = config
+        self._has = np.bincount(_answers(found), minlength=tasks * _LABELS).reshape(tasks, _LABELS) > 0
+        self._answer = np.zeros((tasks, _LABELS))
+        self._whole = np.zeros(tasks)
+        self._band = np.zeros((tasks, 3))
+
+    def of(self, found: Candidates) -> Floats:
+        task = found["task"]
+        weights: Floats = self._answer[task, found["label"]] + self._whole[task] * found["whole"]
+        return weights + self._band[task, found["band"]] if self._config.balance_difficulty else weights
+
+    def fit(self, found: Candidates, chosen: Ints) -> None:
+        picked = found[chosen]
+        tasks = len(self._whole)
+        counts = np.bincount(_answers(picked), minlength=tasks * _LABELS).reshape(tasks, _LABELS)
+        mean = counts.sum(axis=1, keepdims=True) / np.maximum(self._has.sum(axis=1, keepdims=True), 1)
+        self._answer += np.where(self._has, 0.7 * np.log((mean + 1) / (counts + 1)), 0)
+        np.clip(self._answer, -6, 6, out=self._answer)
+        share = self._config.whole_clip_share
+        if 0 < share < 1:
+            whole = np.bincount(picked["task"], picked["whole"], minlength=tasks) + 1
+            inner = np.bincount(picked["task"], ~picked["whole"], minlength=tasks) + 1
+            self._whole = np.clip(self._whole + 0.7 * np.log(share / (1 - share) * inner / whole), -6, 6)
+        bands = np.bincount(picked["task"].astype(np.int64) * 3 + picked["band"], minlength=tasks * 3).reshape(tasks, 3)
+        self._band += 0.7 * np.log((bands.mean(axis=1, keepdims=True) + 1) / (bands + 1))
+        np.clip(self._band, -6, 6, out=self._band)
 
 
-def balanced_letters(
-    chosen: Sequence[Candidate], option_count: Callable[[str], int], rng: np.random.Generator
-) -> dict[str, str]:
-    """The letter of the truth by candidate id: equally frequent, to one, within a task and each of its answers."""
-    letters: dict[str, str] = {}
-    by_task: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in chosen:
-        by_task[candidate.task].append(candidate)
-    for task, members in by_task.items():
-        count = option_count(task)
-        order = rng.permutation(len(members))
-        mixed = sorted((members[position] for position in order), key=lambda c: str(c.solution.label))
-        first = int(rng.integers(count))
-        for position, candidate in enumerate(mixed):
-            letters[candidate.id] = LETTERS[(position + first) % count]
-    return letters
+def _draw(found: Candidates, weights: Floats, config: QuestionConfig) -> Ints:
+    """Places of what each clip draws within its caps, ascending."""
+    score = -(weights + gumbel(found["key"]))
+    group = found["clip"].astype(np.int64) * len(config.tasks) + found["task"]
+    rank = ranks_within(group, score)
+    kept = np.flatnonzero(rank < config.max_per_clip_task)
+    # tasks take turns within a clip's cap
+    place = ranks_within(found["clip"][kept], rank[kept] + 0.5 * (mix(found["key"][kept], 1) / 2.0**64))
+    return kept[place < config.max_per_clip]
+
+
+def _within_balance(chosen: Candidates, balance_ratio: float) -> Ints:
+    """Places without those of answers beyond `balance_ratio` times the second commonest or the mean answer."""
+    answers = _answers(chosen)
+    allowed = np.full(int(answers.max()) + _LABELS, np.inf) if len(chosen) else np.zeros(0)
+    counts = np.bincount(answers, minlength=len(allowed))
+    for task in np.unique(chosen["task"]):
+        block = slice(task * _LABELS, (task + 1) * _LABELS)
+        sizes = np.sort(counts[block][counts[block] > 0])
+        if len(sizes) > 1:
+            allowed[block] = max(1.0, balance_ratio * min(sizes[-2], sizes.mean()))
+    return np.flatnonzero(ranks_within(answers, mix(chosen["key"], 2)) + 1 <= allowed[answers])
+
+
+def balanced_letters(chosen: Candidates, option_counts: Ints, seed: int) -> Ints:
+    """(N,) place of the truth among the options: equally frequent, to one, within a task and each of its answers.
+
+    Args:
+        chosen: questions of one split.
+        option_counts: of each task of the config.
+        seed: of the first letter.
+    """
+    group = chosen["task"].astype(np.int64)
+    order = np.lexsort((mix(chosen["key"], 3), chosen["label"], group))
+    place = np.empty(len(chosen), np.int64)
+    ranks = ranks_within(group[order], np.arange(len(order)))
+    count = option_counts[group[order]]
+    first = (mix(np.uint64(seed), group[order]) >> np.uint64(40)).astype(np.int64)
+    place[order] = (ranks + first) % count
+    return place

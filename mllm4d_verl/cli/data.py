@@ -110,9 +110,19 @@ def questions(
     seed: Annotated[int, typer.Option(help="Same clips and seed, same bytes.", min=0)] = 0,
     num_frames: Annotated[int, typer.Option(help="Frames sampled for the model, even.")] = 32,
     task: Annotated[list[str] | None, typer.Option(help="Ask only these tasks; repeat the option.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="The same as a list with commas; `all` adds the eleven beside the seven.")
+    ] = None,
     max_per_clip: Annotated[int, typer.Option(help="Questions per clip.")] = 14,
     max_per_clip_task: Annotated[int, typer.Option(help="Questions per clip and task.")] = 2,
     whole_clip_share: Annotated[float, typer.Option(help="Share of questions from first to last frame.")] = 0.6,
+    inner_pairs: Annotated[int, typer.Option(help="Frame pairs looked at per clip beside first to last.")] = 4,
+    difficulty: Annotated[
+        list[str] | None, typer.Option(help="Ask only hard, medium or easy questions; repeat the option.")
+    ] = None,
+    balance_difficulty: Annotated[
+        bool, typer.Option("--balance-difficulty", help="As many hard, medium and easy questions as clips allow.")
+    ] = False,
     option_spread: Annotated[
         Spread, typer.Option(help="Numeric options: even hides the truth, wide is easier but can be guessed.")
     ] = Spread.even,
@@ -121,22 +131,36 @@ def questions(
     cold_start: Annotated[int | None, typer.Option(help="Train rows that get a response.", show_default="all")] = None,
     cot_style: Annotated[CotStyle, typer.Option(help="Length of responses.")] = CotStyle.full,
     cot_decimals: Annotated[int, typer.Option(help="Decimals of coordinates in responses.")] = 4,
+    workers: Annotated[int, typer.Option(help="Processes; 0 for all cores. The output is the same.", min=0)] = 0,
+    ray: Annotated[
+        str | None, typer.Option(help="Run through Ray Data: local, auto, or host:port of a cluster.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write again even if finished.")] = False,
     json: Json = False,
 ) -> None:
-    """Ask the seven spatio-temporal questions about clips; split by clip, balanced, with ST-CoT responses."""
+    """Ask spatio-temporal questions about clips; split by clip, balanced, with ST-CoT responses.
+
+    A run that was killed goes on where it stopped. Beside the seven tasks there are others, off by default (--tasks).
+    """
     from dataclasses import asdict
 
     from mllm4d_verl.data_tools.questions import QuestionConfig, finished_report, write_questions
-    from mllm4d_verl.data_tools.schema import TASKS
+    from mllm4d_verl.data_tools.questions.config import BANDS
+    from mllm4d_verl.data_tools.schema import EXTRA_TASKS, TASKS
 
+    named = [*(task or ()), *(part.strip() for part in (tasks or "").split(",") if part.strip())]
+    if named == ["all"]:
+        named = [*TASKS, *EXTRA_TASKS]
     config = QuestionConfig(
         seed=seed,
         num_frames=num_frames,
-        tasks=TASKS if task is None else tuple(task),
+        tasks=tuple(dict.fromkeys(named)) or TASKS,
         max_per_clip=max_per_clip,
         max_per_clip_task=max_per_clip_task,
         whole_clip_share=whole_clip_share,
+        inner_pairs=inner_pairs,
+        difficulties=tuple(difficulty) if difficulty else BANDS,
+        balance_difficulty=balance_difficulty,
         option_spread=option_spread.value,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
@@ -152,7 +176,7 @@ def questions(
         if (out / "train.parquet").exists():
             typer.echo(f"overwriting the questions in {out}")
         with _progress("clips") as progress:
-            report = write_questions(clips, out, config, progress)
+            report = write_questions(clips, out, config, progress, workers=workers or os.cpu_count() or 1, ray=ray)
     _print_counts(report.tasks)
     typer.echo(
         f"{sum(report.rows.values())} questions about {sum(report.clips.values())} clips, "

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from mllm4d_verl.data_tools.questions.options import (
     SPREADS,
-    NumericOptions,
     direction_options,
     draw_numbers,
+    numeric_options,
     place_truth,
 )
 from mllm4d_verl.data_tools.questions.solvers import DIRECTIONS
@@ -47,8 +47,8 @@ def _blind_accuracy(spread, seed=0):
     """A guess from the options alone: the rank that was right for the most alike sets of a training half."""
     rng = np.random.default_rng(seed)
     values = rng.lognormal(1.0, 0.4, 600)
-    maker = NumericOptions(float(np.median(values)), spread, rng)
-    sets = [[float(option) for option in maker.draw(value)] for value in values]
+    numbers, decimals = numeric_options(values, spread, rng)
+    sets = [np.round(row, digits) for row, digits in zip(numbers, decimals, strict=True)]
     logs = np.log(np.sort(sets, axis=1))
     truth = np.array([sorted(numbers).index(numbers[0]) for numbers in sets])
     right = 0
