@@ -240,7 +240,7 @@ class _SeenObject:
 def _project(
     clip: Clip4D, frames: list[int], poses: _Floats, nearest_m: _Floats | None, centers_m: _Floats | None
 ) -> list[_SeenObject]:
-    """All objects in all frames; the M * F clouds of points go through together, object by object."""
+    """All objects in all frames; the M * F clouds of points go through together."""
     shape = len(clip.objects), len(frames)
     clouds = [track.points[frame] for track in clip.objects for frame in frames]
     sizes = np.array([len(cloud) for cloud in clouds])
@@ -250,17 +250,22 @@ def _project(
     centers, nearest = np.zeros((len(clouds), 3)), np.zeros(len(clouds))
     extents, at_edge = np.zeros(len(clouds)), np.zeros(len(clouds), bool)
     if len(visible):
-        points, sizes = np.concatenate(clouds).astype(np.float64), sizes[visible]
+        # (3, N): axis by axis the steps below take a third of the time
+        points, sizes = np.concatenate(clouds).T.astype(np.float64, order="C"), sizes[visible]
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        if nearest_m is None or centers_m is None:
-            # object by object: numbers that fit the processor's cache are four times as quick
-            for number in range(shape[0]):
-                own = visible // shape[1] == number
-                if own.any():
-                    found = _measures(points, starts[own], sizes[own], own_poses[own, :3, 3])
-                    centers[visible[own]], nearest[visible[own]] = found
+        if nearest_m is None:
+            owners = np.repeat(np.arange(len(visible)), sizes)
+            squares, offsets = np.zeros(points.shape[1]), np.empty(points.shape[1])
+            for axis in range(3):  # in place: memory taken anew costs more than the arithmetic
+                np.take(own_poses[:, axis, 3], owners, out=offsets, mode="clip")
+                np.subtract(points[axis], offsets, out=offsets)
+                np.multiply(offsets, offsets, out=offsets)
+                squares += offsets
+            nearest[visible] = np.sqrt(np.minimum.reduceat(squares, starts))
+        if centers_m is None:
+            centers[visible] = (np.add.reduceat(points, starts, axis=1) / sizes).T
         spread = starts[:, None] + np.arange(_OUTLINE_POINTS) * sizes[:, None] // _OUTLINE_POINTS
-        extents[visible], at_edge[visible] = _outlines(points[spread], clip, own_poses)
+        extents[visible], at_edge[visible] = _outlines(np.moveaxis(points[:, spread], 0, 2), clip, own_poses)
     if nearest_m is not None:
         nearest = np.where(seen, nearest_m, 0.0)
     places = centers.reshape(*shape, 3) if centers_m is None else np.where(seen[..., None], centers_m, 0.0)
@@ -281,17 +286,6 @@ def _project(
         away,
     )
     return [_SeenObject(*parts) for parts in zip(*columns, strict=True)]
-
-
-def _measures(
-    points: _Floats, starts: NDArray[np.int64], sizes: NDArray[np.int64], camera_centers: _Floats
-) -> tuple[_Floats, _Floats]:
-    """Means (n, 3) of n adjoining clouds among the points, and distances (n,) of their nearest points to n cameras."""
-    first = starts[0]
-    own, starts = points[first : starts[-1] + sizes[-1]], starts - first
-    offsets = own - np.repeat(camera_centers, sizes, axis=0)
-    nearest = np.sqrt(np.minimum.reduceat(np.einsum("ni,ni->n", offsets, offsets), starts))
-    return np.add.reduceat(own, starts) / sizes[:, None], nearest
 
 
 def _outlines(clouds: _Floats, clip: Clip4D, poses: _Floats) -> tuple[_Floats, NDArray[np.bool_]]:
