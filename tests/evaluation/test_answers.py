@@ -134,9 +134,10 @@ class TestAnyText:
 
     @settings(max_examples=80, deadline=None)
     @given(
-        st.lists(st.sampled_from([*PIECES[5:], "{letter}", "({letter})", "{letter}. {text}"]), max_size=8), st.data()
+        st.lists(st.sampled_from([*PIECES[5:], "{letter}.", "({letter})", "{letter}. {text}"]), max_size=8), st.data()
     )
     def test_permuting_the_options_permutes_the_letter(self, pieces, data):
+        # a bare A before a word is an article, and no other letter is
         order = tuple(data.draw(st.permutations(DIRECTIONS)))
         option = data.draw(st.sampled_from(DIRECTIONS))
         template = " ".join(pieces).replace("{text}", option)

@@ -193,7 +193,7 @@ def _lead_and_end(plain: str, options: Options) -> Reading:
         before = mentions(last[-_WHOLE_CHARS:], options)
         contradicts = len(before) == 1 and trailing[1] not in before and trailing[1] in options.letters
         readings.append(Reading(None, "letter and text disagree") if contradicts else Reading(trailing[1]))
-    return _agreed([reading for reading in readings if reading != NOTHING], options)
+    return _agreed([reading for reading in readings if reading != NOTHING])
 
 
 def _is_second_time(line: str, listed: Counter[str]) -> bool:
@@ -205,7 +205,7 @@ def _is_second_time(line: str, listed: Counter[str]) -> bool:
 def _read_loosely(text: str, plain: str, options: Options) -> Verdict:
     """Bold texts, one letter in brackets, one option named in few words or in the conclusion."""
     bold = [Reading(letter) for span in _BOLD.findall(text)[-8:] if (letter := _bold(span, options))]
-    reading = _agreed(bold, options)
+    reading = _agreed(bold)
     if reading.letter:
         return Verdict(reading.letter, rule="bold")
     sentences = [sentence for sentence in _SENTENCES.split(plain[-4000:]) if sentence.strip()]
@@ -215,7 +215,7 @@ def _read_loosely(text: str, plain: str, options: Options) -> Verdict:
     named = set().union(*(mentions(sentence, options) for sentence in scope)) if scope else set()
     bracketed = {letter for letter in _BRACKETED.findall(plain) if letter in options.letters}
     if len(bracketed) == 1:
-        return _verdict(_agreed([Reading(letter) for letter in bracketed | named], options), "letter in brackets")
+        return _verdict(_agreed([Reading(letter) for letter in bracketed | named]), "letter in brackets")
     if is_refusal(plain) and not named & options.refusing:
         return Verdict(reason="refusal")
     if len(named) == 1:
@@ -232,7 +232,7 @@ def _bold(span: str, options: Options) -> str | None:
     return read_statement(span, options, anywhere=False).letter
 
 
-def _agreed(readings: list[Reading], options: Options) -> Reading:
+def _agreed(readings: list[Reading]) -> Reading:
     if not readings:
         return NOTHING
     return readings[0] if len(set(readings)) == 1 else Reading(None, SEVERAL)

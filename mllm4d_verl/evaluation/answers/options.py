@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
+from itertools import zip_longest
 
 from mllm4d_verl.data_tools.schema import LETTERS
 from mllm4d_verl.reward import Truth, chosen_option
@@ -163,8 +164,9 @@ def words(text: str) -> str:
     """Words and marks of a text, lower case, one space between; articles left out, spellings made alike."""
     lowered = text.casefold().replace("n't", " not")
     tokens = []
-    for token in _WORD.findall(lowered):
-        if token in _ARTICLES:
+    found = _WORD.findall(lowered)
+    for token, following in zip_longest(found, found[1:], fillvalue="."):
+        if token in _ARTICLES and following[0].isalnum():  # not the letter of "left A."
             continue
         if "-" in token and not token[0].isdigit():
             token = token.replace("-", "")
