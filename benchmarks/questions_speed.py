@@ -22,6 +22,7 @@ import numpy as np
 from mllm4d_verl.data_tools.questions import QuestionConfig, write_questions
 from mllm4d_verl.data_tools.schema import VIDEO_ABSENT, VIDEO_KEY, Clip4D, ObjectTrack, write_clip, write_clip_index
 
+COLOURS = ("red", "green", "blue", "black", "white")
 #: Stage -> functions (file, name) whose cumulative time it is.
 STAGES = {
     "read clips": [("schema.py", "read_clip")],
@@ -52,9 +53,7 @@ def random_clip(number: int, num_frames: int, num_objects: int, num_points: int)
         path = start + share * rng.normal(size=3) * [2, 0.1, 2] * moves
         shape = rng.uniform(-0.3, 0.3, (num_points, 3))
         points = list((path[:, None] + shape).astype(np.float32))
-        objects.append(
-            ObjectTrack(m + 1, "ball", f"the {['red', 'green', 'blue', 'black', 'white'][m]} ball", moves, points)
-        )
+        objects.append(ObjectTrack(m + 1, "ball", f"the {COLOURS[m]} ball", moves, points))
     return Clip4D(
         f"clip_{number:07d}", "random", "CC0-1.0", f"clip_{number:07d}/left.mp4", 8.0, num_frames, 512, 512,
         np.array([[443.0, 0, 256], [0, 443, 256], [0, 0, 1]]), 0.06, poses, objects, {VIDEO_KEY: VIDEO_ABSENT},

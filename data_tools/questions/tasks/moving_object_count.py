@@ -19,7 +19,7 @@ def _solve(geometry: ClipGeometry, asked: Asked, limits: Thresholds, refused: Re
     unclear = both & geometry.is_moving[:, None] & (moved > least / 2) & (moved < least * 2)
     refused.where(unclear.any(axis=0), "an object hardly moves")
     refused.where((seen[:, asked.start] != seen[:, asked.end]).any(axis=0), "an object comes or goes")
-    refused.where(~both.any(axis=0), "no object is seen")
+    refused.where(np.asarray(~both.any(axis=0)), "no object is seen")
     count = moves.sum(axis=0)
     return Solved.words(count.astype(np.float64), np.minimum(count, 3), 1.0 + both.sum(axis=0))
 
