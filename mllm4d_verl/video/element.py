@@ -38,7 +38,7 @@ def video_element(
 
     Returns:
         `{"type": "video", "video": absolute path, "nframes": N, "min_pixels": ..., "max_pixels": ...}`; the pixel
-        limits only where given.
+        limits only where given, and `video_start`, `video_end` in seconds where the row's `meta` has start_s, end_s.
 
     Raises:
         InputError: odd or differing `num_frames`, or `min_pixels` above `max_pixels`.
@@ -60,6 +60,11 @@ def video_element(
         element["min_pixels"] = min_pixels
     if max_pixels is not None:
         element["max_pixels"] = max_pixels
+    meta = columns.get("meta")
+    if isinstance(meta, Mapping) and meta.get("start_s") is not None:  # a benchmark's question about a part
+        element["video_start"] = float(meta["start_s"])
+        if meta.get("end_s") is not None:
+            element["video_end"] = float(meta["end_s"])
     return element
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -46,6 +47,19 @@ def test_a_benchmark_becomes_questions_of_the_training_kind(vlm4d):
     assert question.video["video"] == str(folder / "videos_real" / "davis" / "car.mp4")
     assert write_benchmark_rows(benchmark, folder, FrameRule(8), folder / "run") == file
     assert write_benchmark_rows(benchmark, folder, FrameRule(6), folder / "run") != file
+
+
+def test_a_question_about_a_part_gets_frames_of_that_part(vlm4d):
+    from mllm4d_verl.video import load_video
+
+    benchmark, folder = vlm4d
+    part = replace(benchmark, items=(replace(benchmark.items[0], start_s=1.0, end_s=1.6),))
+    file = write_benchmark_rows(part, folder, FrameRule(32), folder / "run")
+    [question] = load_questions(GenerationJob("m", str(file), "u", "direct", backend="openai"))
+    assert question.video["nframes"] == 6  # 7 lie in it
+    _, metadata = load_video(question.video, 16)
+    indices = list(map(int, metadata["frames_indices"]))
+    assert (len(indices), indices[0], indices[-1]) == (6, 10, 16)
 
 
 def test_missing_videos_are_counted_and_named(vlm4d):

@@ -12,7 +12,7 @@ from mllm4d_verl.video import VideoGeometry
 
 from ..job import GenerationJob, weight_bytes
 from ..prompting import EnginePrompt, PromptBuilder, load_dataset
-from ..questions import Request
+from ..questions import Question, Request
 from .base import Answer, check_prompt
 
 # Prompts prepared ahead of the engine: enough to hide the decoding, little enough to keep the frames in memory.
@@ -21,6 +21,7 @@ _PREPARED_PROMPTS = 4
 _SMALL_MODEL_BYTES = 1 << 30
 _MAX_NUM_SEQS = 128  # 32 frames of 224 x 224 are 19 MB of pixels a prompt: 2.5 GB in the engine
 _MAX_NUM_SEQS_SMALL = 64  # measured with the tiny model on 2 cores: 300 x 160 tokens take 9 s; with 256, 20 s
+_STAMP_DIGITS = 3  # digits of a timestamp above one, for videos of up to some hours
 
 Prepared = tuple[Request, EnginePrompt]
 Result = TypeVar("Result")
@@ -41,8 +42,10 @@ def answer_requests(job: GenerationJob, requests: Sequence[Request], missing: Se
     """See `base`. Sequences in a batch do not change each other's seeds, so only what is missing is run."""
     dataset = load_dataset(job)
     builder = PromptBuilder(job.model, dataset)
-    asked = {request.question.index for request in missing}
-    longest_prompt = max(dataset.prompt_length(dataset.dataframe[index]) for index in asked)
+    asked = {request.question.index: request.question for request in missing}
+    longest_prompt = max(
+        dataset.prompt_length(dataset.dataframe[index]) + _margin(question) for index, question in asked.items()
+    )
     options = engine_options(job, len(missing), longest_prompt)
     if _is_small(job.model):
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # before vLLM is imported
@@ -132,6 +135,11 @@ def prepare_ahead(prepare: Callable[[Any], Result], items: Iterable[Any]) -> Ite
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+
+
+def _margin(question: Question) -> int:
+    """Tokens that the timestamps of a part of a video may have above those of the whole: its seconds count from 100."""
+    return _STAMP_DIGITS * question.video["nframes"] if "video_start" in question.video else 0
 
 
 def _is_small(model: str) -> bool:
