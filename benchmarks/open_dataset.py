@@ -94,14 +94,15 @@ def step_open_rl(path: str) -> dict:
 
     config = OmegaConf.create({"filter_overlong_prompts": False, "prompt_template": "st_cot"})
     before, start = peak_mib(), time.perf_counter()
+    used = time.process_time()
     dataset = MLLM4DDataset(path, None, config, _Processor())
-    seconds, mib = time.perf_counter() - start, peak_mib() - before
+    seconds, mib, used = time.perf_counter() - start, peak_mib() - before, time.process_time() - used
     items = np.random.default_rng(0).integers(0, len(dataset), 2000)
     start = time.perf_counter()
     for item in items:
         dataset[int(item)]
     reads = (time.perf_counter() - start) / len(items)
-    return {"rows": len(dataset), "seconds": seconds, "mib": mib, "us_per_random_row": 1e6 * reads}
+    return {"rows": len(dataset), "seconds": seconds, "cpu_seconds": used, "mib": mib, "us_per_random_row": 1e6 * reads}
 
 
 def step_open_sft(path: str) -> dict:

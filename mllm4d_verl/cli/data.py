@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mllm4d_verl.cli.data_annotate import annotate, show_clip_stats
+from mllm4d_verl.cli.data_annotate import annotate
+from mllm4d_verl.cli.data_blind import blind
 from mllm4d_verl.cli.data_calibrate import calibrate
 from mllm4d_verl.cli.data_check import check
 from mllm4d_verl.cli.data_convert import convert
 from mllm4d_verl.cli.data_cot import cot
+from mllm4d_verl.cli.data_preview import preview
+from mllm4d_verl.cli.data_stats import stats
 from mllm4d_verl.cli.data_validate import validate
 from mllm4d_verl.cli.data_view import view
 from mllm4d_verl.cli.output import emit_json
 from mllm4d_verl.data_tools.errors import InputError
-
-if TYPE_CHECKING:
-    from mllm4d_verl.data_tools.schema import QARow
 
 app = typer.Typer(
     help="Make clips, questions and training files; convert released formats; count.",
@@ -101,6 +101,9 @@ app.command()(check)
 app.command()(cot)
 app.command()(convert)
 app.command()(validate)
+app.command()(blind)
+app.command()(stats)
+app.command()(preview)
 
 
 @app.command()
@@ -241,52 +244,6 @@ def export_released(
     typer.echo(f"{len(rows)} rows in {out}")
     if json:
         emit_json({"out": str(out), "rows": len(rows)})
-
-
-@app.command()
-def stats(
-    qa: Annotated[Path, typer.Argument(metavar="PATH", help="QA parquet, a folder of them, or a folder of clips.")],
-    plot: Annotated[
-        Path | None, typer.Option(help="Of clips: histograms of the quality figures, as PNG.", show_default=False)
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Count questions per split, task and answer; or show quality figures of clips and what was kept out."""
-    from mllm4d_verl.data_tools.annotation.stats import holds_clips
-
-    if holds_clips(qa):
-        show_clip_stats(qa, plot, json)
-        return
-    if plot is not None:
-        raise InputError("plots are of clips, this is a file or folder of questions", file=qa, field="--plot")
-    from mllm4d_verl.data_tools.questions import count_answers
-    from mllm4d_verl.data_tools.schema import read_qa
-
-    files = sorted(qa.glob("[!.]*.parquet")) if qa.is_dir() else [qa]
-    if not files:
-        raise InputError("the folder holds no parquet files", file=qa)
-    rows = {file.stem: read_qa(file) for file in files}
-    tasks = {name: count_answers(members) for name, members in rows.items()}
-    _print_counts(tasks)
-    summary = {name: _summary(members) for name, members in rows.items()}
-    for name, numbers in summary.items():
-        typer.echo(
-            f"{name}: {numbers['rows']} rows, {numbers['clips']} clips, {numbers['responses']} responses, "
-            f"letters {numbers['letters']}"
-        )
-    if json:
-        emit_json({name: {**numbers, "tasks": tasks[name]} for name, numbers in summary.items()})
-
-
-def _summary(rows: list[QARow]) -> dict[str, object]:
-    from collections import Counter
-
-    return {
-        "rows": len(rows),
-        "clips": len({row.clip_id for row in rows}),
-        "responses": sum(row.response is not None for row in rows),
-        "letters": dict(sorted(Counter(row.answer for row in rows).items())),
-    }
 
 
 def _print_counts(counts: dict[str, dict[str, dict[str, int]]]) -> None:
