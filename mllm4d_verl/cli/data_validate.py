@@ -20,9 +20,7 @@ def validate(
     ] = None,
     rejects: Annotated[
         Path | None,
-        typer.Option(
-            help="JSONL to write broken rows to: file, row, field, problem, remedy.", show_default="none"
-        ),
+        typer.Option(help="JSONL to write broken rows to: file, row, field, problem, remedy.", show_default="none"),
     ] = None,
     media: Annotated[bool, typer.Option("--media/--no-media", help="Look for the videos.")] = True,
     probe: Annotated[bool, typer.Option("--probe", help="Also decode two frames of each, and count them.")] = False,
