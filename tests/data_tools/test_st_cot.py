@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.questions import QuestionConfig, build_questions
-from mllm4d_verl.data_tools.schema import TASKS, known_tasks
+from mllm4d_verl.data_tools.schema import EXTRA_TASKS, TASKS, known_tasks
 from mllm4d_verl.data_tools.st_cot import STYLES, TaskWords, add_task_words, phrases, write_paths, write_st_cot
 from mllm4d_verl.data_tools.st_cot.compact import fixed_phrases
 from mllm4d_verl.datasets.reader import ground_truth
@@ -314,6 +314,16 @@ class TestOtherTasks:
             assert "1.5 m/s" in text
             assert "How fast is it?" not in text
         assert task in known_tasks()
+
+    def test_real_questions_of_every_task_beside_the_seven(self, clips):
+        config = QuestionConfig(num_frames=NUM_FRAMES, tasks=EXTRA_TASKS, val_fraction=0, test_fraction=0)
+        rows = build_questions(clips.values(), config)
+        assert {row.task for row in rows} == set(EXTRA_TASKS)
+        for row in rows:
+            for style in STYLES:
+                text = write_st_cot(row, style=style)
+                assert GRAMMAR.fullmatch(text)
+                assert STReward()(text, ground_truth(row))["score"] > 0.999
 
     def test_a_single_moment(self, rows):
         row = self.row(rows, end_frame=0, start_frame=0)
