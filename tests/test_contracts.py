@@ -10,8 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mllm4d_verl.data_tools.questions import QuestionConfig, build_questions, st_cot, write_st_cot
+from mllm4d_verl.data_tools.questions import QuestionConfig, build_questions
 from mllm4d_verl.data_tools.schema import TASKS, Clip4D, ObjectTrack, QARow
+from mllm4d_verl.data_tools.st_cot import grammar as written
+from mllm4d_verl.data_tools.st_cot import write_st_cot
 from mllm4d_verl.datasets.reader import ground_truth
 from mllm4d_verl.prompts import render_messages
 from mllm4d_verl.reward import STReward, Vector, grammar, parse_response, truth_problems
@@ -80,10 +82,10 @@ class TestTaskNames:
 
 class TestGrammar:
     def test_the_writer_uses_the_readers_strings(self):
-        assert st_cot.INITIAL_HEADER == grammar.INITIAL_HEADER
-        assert st_cot.FINAL_HEADER == grammar.FINAL_HEADER
-        assert f"- {grammar.CAMERA_LABEL}:" == st_cot.CAMERA_BULLET
-        assert f"- {grammar.OBJECT_LABEL}:" == st_cot.OBJECT_BULLET
+        assert written.INITIAL_HEADER == grammar.INITIAL_HEADER
+        assert written.FINAL_HEADER == grammar.FINAL_HEADER
+        assert f"- {grammar.CAMERA_LABEL}:" == written.CAMERA_BULLET
+        assert f"- {grammar.OBJECT_LABEL}:" == written.OBJECT_BULLET
 
     def test_the_prompt_asks_for_the_readers_strings(self, rows):
         prompt = "\n".join(message["content"] for message in render_messages(rows[0], "st_cot"))

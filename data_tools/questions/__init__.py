@@ -1,5 +1,6 @@
 """Spatio-temporal questions from Clip4D records: solvers, phrasing, balance, rule-based ST-CoT responses."""
 
+from ..st_cot import write_st_cot
 from .config import QuestionConfig, Thresholds
 from .engine import (
     QuestionReport,
@@ -9,7 +10,6 @@ from .engine import (
     finished_report,
     write_questions,
 )
-from .st_cot import write_st_cot
 
 __all__ = [
     "QuestionConfig",

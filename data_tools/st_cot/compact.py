@@ -67,12 +67,13 @@ def write_compact(row: QARow, cues: Cues, draw: Draw, decimals: int, path: int =
 
 def fixed_phrases() -> list[str]:
     """The phrases that compact texts are put together from, spaces as in the text; for a tokenizer of one's own."""
-    sizes = (f" {phrase}" for phrase in _SIZE.values())
-    places = (f" and ends {_place(place)}" for place in PLACES)
+    # Size and place in one: what an object does is then said in a single token, as what the camera does.
+    ends = ("", *(f" and ends {_place(place)}" for place in PLACES))
+    objects = (f" {size}{end}." for size in _SIZE.values() for end in ends)
     goals = (part for goal in _GOALS.values() for part in f" {goal}".split(" {object}") if part)
     labels = [f"{header}\n{CAMERA_BULLET}" for header in (INITIAL_HEADER, FINAL_HEADER)]
     labels += [INITIAL_HEADER, FINAL_HEADER, CAMERA_BULLET, OBJECT_BULLET]
-    return [*labels, *_CAMERA.values(), *sizes, *places, *goals, VERDICT]
+    return [*labels, *_CAMERA.values(), *objects, *goals, VERDICT]
 
 
 def _place(place: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from mllm4d_verl.data_tools.questions.solvers import DIRECTIONS, DISTANCE_CHANGES
-from mllm4d_verl.data_tools.questions.st_cot import fixed_phrases
 from mllm4d_verl.data_tools.schema import LETTERS
+from mllm4d_verl.data_tools.st_cot.compact import fixed_phrases
 
 _MOST_OPTIONS = 4
 _TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>", "</thinking>\n<answer>")

@@ -34,6 +34,7 @@ _SPLIT = (
 
 _HEAD_DIM = 32  # the smallest head vLLM's CPU attention takes
 _MROPE_SECTION = {"qwen3_vl": [6, 5, 5], "qwen2_5_vl": [4, 6, 6]}  # time, height, width; the sum is half a head
+_PLACE_STD = 1.5  # with fan_in_init; see there
 _PATCH_SIZE = {"qwen3_vl": 16, "qwen2_5_vl": 14}
 
 _CHAT_TEMPLATE = (
@@ -104,7 +105,9 @@ def build_tiny_model(
             `head_std` makes their share of the probability vanish. Tests that compare rollout and trainer
             probabilities of an untrained model pass 0.3; 0.02 trains better.
         fan_in_init: draw the layers' matrices with variance 1 / fan-in. transformers' 0.02 is right for widths of
-            thousands; at a width of 100 it leaves every residual branch close to zero, and learning starts late.
+            thousands; at a width of 100 it leaves every residual branch close to zero, and learning starts late. A
+            learned embedding of the patches' places (Qwen3-VL) is drawn as large as the patches: at 0.02 it drowns, and
+            what is left and what is right in a frame look alike for hundreds of steps.
 
     Returns:
         The folder.
@@ -166,6 +169,9 @@ def _draw_by_fan_in(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Conv3d):
             module.weight.normal_(0.0, module.weight[0].numel() ** -0.5)
+    places = getattr(model.model.visual, "pos_embed", None)
+    if places is not None:
+        places.weight.normal_(0.0, _PLACE_STD)
 
 
 def _train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Any:
