@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -61,7 +61,7 @@ def median_option(train: BlindRows, test: BlindRows) -> Scores:
 def bag_of_words(train: BlindRows, test: BlindRows) -> Scores:
     """Logistic regression over words of question with option, and the shape of the options."""
     from scipy.sparse import hstack
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
     model = LogisticRegression(C=0.3, max_iter=200, solver="liblinear")
     model.fit(hstack([_words(train), _shape(train)]).tocsr(), _is_right(train))
@@ -70,11 +70,14 @@ def bag_of_words(train: BlindRows, test: BlindRows) -> Scores:
 
 def boosted_shape(train: BlindRows, test: BlindRows) -> Scores:
     """Gradient boosting over the shape of the options: ranks, ratios, how typical a number is."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     model = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, l2_regularization=1.0, random_state=0)
-    model.fit(_shape(train), _is_right(train))
-    return _per_row(model.decision_function(_shape(test)), test)
+    with threadpool_limits(1):  # OpenMP threads that wait for each other stand still on a busy machine
+        model.fit(_shape(train), _is_right(train))
+        scores = model.decision_function(_shape(test))
+    return _per_row(scores, test)
 
 
 BASELINES: dict[str, Guess] = {
@@ -139,9 +142,9 @@ def _shape(rows: BlindRows) -> np.ndarray:
 
 def _words(rows: BlindRows):  # type: ignore[no-untyped-def]
     """Hashed pairs of a word of the question with the option: its text, or its rank among numbers."""
-    from sklearn.feature_extraction import FeatureHasher
+    from sklearn.feature_extraction import FeatureHasher  # type: ignore[import-untyped]
 
-    def pairs():  # type: ignore[no-untyped-def]
+    def pairs() -> Iterator[list[str]]:
         for question, options in zip(rows.questions, rows.options, strict=True):
             words = question.lower().split()
             words = [*words, *(f"{a} {b}" for a, b in pairwise(words)), ""]
