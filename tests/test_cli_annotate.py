@@ -99,6 +99,6 @@ def test_slips_are_answered(recordings, tmp_path, arguments, problem):
     assert not (tmp_path / "out").exists()
 
 
-def test_plots_are_of_clips(tmp_path):
-    with pytest.raises(InputError, match="plots are of clips"):
+def test_statistics_need_clips_or_questions(tmp_path):
+    with pytest.raises(InputError, match="the folder holds no parquet files"):
         run("stats", tmp_path, "--plot", tmp_path / "a.png")
