@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -84,7 +83,9 @@ def write_set(path: Path, rows: int, broken_share: float) -> int:
 
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Peak memory of this process. Not ru_maxrss: that begins with the peak of the parent, which wrote the sets."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def step_open_rl(path: str) -> dict:
@@ -120,13 +121,14 @@ def step_open_sft(path: str) -> dict:
 def step_validate(path: str) -> dict:
     from mllm4d_verl.data_tools.validation import validate_set
 
-    before, start = peak_mib(), time.perf_counter()
+    before, start, used = peak_mib(), time.perf_counter(), time.process_time()
     report = validate_set(path, media=False, out=f"{path}.good.parquet", rejects=f"{path}.rejects.jsonl")
     return {
         "rows": report.rows,
         "broken": report.broken,
         "kept": pq.read_metadata(f"{path}.good.parquet").num_rows,
         "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - used,
         "mib": peak_mib() - before,
     }
 
