@@ -18,6 +18,7 @@ from ..atomic import atomic_path
 from ..errors import InputError
 from ..estimation.disparity import Disparity, DisparityEstimator, SourceDisparity, make_disparity_estimator
 from ..estimation.disparity_offset import OFFSET_FRAMES, settle_offset
+from ..estimation.objects import compared_frames
 from ..estimation.odometry import StereoOdometry, Trajectory
 from ..schema import VIDEO_ABSENT, VIDEO_KEY, Clip4D, ObjectTrack, write_clip
 from ..stereo.alignment import measure_alignment
@@ -190,12 +191,18 @@ class _ShotAnnotation:
         return trajectory, objects
 
     def _object_part(self, keep_masks: bool) -> ObjectPart:
-        origin, learned = self.config.origin.objects, self.config.learned
-        has_own = origin == "source" or (origin == "auto" and self.view.objects is not None)
-        if learned.is_on and not has_own:
+        learned = self.config.learned
+        if learned.is_on and not self._has_objects():
             segmenter = load_segmenter(learned)
             return FoundByName(self.view, self.shot.left, segmenter, learned.names, self.config.objects, keep_masks)
-        return objects_of(self.view, origin, self.config.objects, keep_masks)
+        return objects_of(self.view, self.config.origin.objects, self.config.objects, keep_masks)
+
+    def _has_objects(self) -> bool:
+        origin = self.config.origin.objects
+        return origin == "source" or (origin == "auto" and self.view.objects is not None)
+
+    def _is_found_by_motion(self) -> bool:
+        return not (self.config.learned.is_on or self._has_objects())
 
     def _named(self, objects: Objects) -> list[ObjectTrack]:
         """The tracks with their final words. Only clips that are kept are asked about."""
@@ -227,7 +234,7 @@ class _ShotAnnotation:
         head: deque[Disparity] = deque()
         for frame, disparity in enumerate(islice(disparities, OFFSET_FRAMES)):
             odometry.add(self.shot.left[frame], disparity.pixels)
-            head.append(disparity._replace(confidence=None))  # nobody asks for it, and it takes as much room again
+            head.append(disparity)
         # The source's own depth is taken at its word.
         if self.figures["depth"] == "estimate" and self.config.odometry.fit_offset:
             frames = [(left, item.pixels) for left, item in zip(self.shot.left, head, strict=False)]
@@ -252,7 +259,12 @@ class _ShotAnnotation:
             return SourceDisparity(self.view)
         if origin == "source":
             raise InputError("the source has no depth", file=self.view.path, row=self.name, field="origin.depth")
-        return make_disparity_estimator(self.config.disparity, self.view, self.shot.pairs(_PROBES))
+        compared = None
+        if self._is_found_by_motion():
+            compared = compared_frames(len(self.shot.frames), self.view.fps, self.config.objects)
+        return make_disparity_estimator(
+            self.config.disparity, self.view, self.shot.pairs(_PROBES), compared, with_confidence=False
+        )
 
     # ---------------------------------------------------------------------------------------------------- files
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -78,6 +78,8 @@ class DisparityConfig:
         halve: match at half size and refine at full size: less than half the time; thin things and edges suffer.
         halve_rows: with "sgbm" over 3 paths, match at half the height and refine at full size: two thirds of the time.
             Disparities run along the row, so that little is lost. `halve` goes before it; off without `refine`.
+        halve_rows_between: `halve_rows` for the frames that are not compared with others: where objects are found by
+            their motion, those that are not looked at (`objects.rate_hz`). In these, the edges of things matter less.
         refine: fit disparities to the images below a pixel; halves their error. Always on with `halve`.
     """
 
@@ -90,6 +92,7 @@ class DisparityConfig:
     uniqueness_percent: int = 10
     halve: bool = False
     halve_rows: bool = False
+    halve_rows_between: bool = True
     refine: bool = True
 
     def __post_init__(self) -> None:
@@ -155,12 +158,18 @@ class DisparityEstimator(ABC):
 
 
 def make_disparity_estimator(
-    config: DisparityConfig, clip: StereoClip, probe_pairs: Sequence[StereoPair]
+    config: DisparityConfig,
+    clip: StereoClip,
+    probe_pairs: Sequence[StereoPair],
+    compared: Container[int] | None = None,
+    with_confidence: bool = True,
 ) -> DisparityEstimator:
     """The estimator that `config` names, fit to a clip.
 
     Args:
         probe_pairs: a few pairs spread over the clip, which the range of disparities is found from.
+        compared: frames that are compared with one another; `halve_rows_between` is for the others. None: all are.
+        with_confidence: of matched disparities; without it `Disparity.confidence` is None, which saves time.
 
     Raises:
         InputError: the source has no disparity; a network that cannot be loaded.
@@ -171,7 +180,7 @@ def make_disparity_estimator(
         from .learned_disparity import LearnedDisparity
 
         return LearnedDisparity(config.method.removeprefix(LEARNED), config.left_right_max_diff_px)
-    return MatchedDisparity(config, find_disparity_range(config, clip, probe_pairs))
+    return MatchedDisparity(config, find_disparity_range(config, clip, probe_pairs), compared, with_confidence)
 
 
 def find_disparity_range(
@@ -261,14 +270,22 @@ class MatchedDisparity(DisparityEstimator):
         range: disparities looked for.
     """
 
-    def __init__(self, config: DisparityConfig, range: DisparityRange) -> None:
+    def __init__(
+        self,
+        config: DisparityConfig,
+        range: DisparityRange,
+        compared: Container[int] | None = None,
+        with_confidence: bool = True,
+    ) -> None:
         self.config = config
         self.range = range
+        self._compared = compared if config.halve_rows_between else None
+        self._with_confidence = with_confidence
         matched = DisparityRange(math.floor(range.minimum / 2), _sixteens(range.length / 2)) if config.halve else range
         self._matcher = _BlockMatcher(config, matched) if config.method == "bm" else _SemiGlobal(config, matched)
-        self._refinements: dict[tuple[int, ...], DisparityRefinement] = {}
+        self._refinements: dict[tuple[int, int], DisparityRefinement] = {}
         # Block matching and sums over more paths lose more by it than three paths do.
-        self._halves_rows = config.halve_rows and config.refine and config.method == "sgbm" and config.paths == 3
+        self._can_halve_rows = config.refine and config.method == "sgbm" and config.paths == 3
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_refinements": {}}
@@ -277,7 +294,7 @@ class MatchedDisparity(DisparityEstimator):
         left, right = gray_image(left), gray_image(right)
         if self.config.halve:
             raw, found = self._match_halves(left, right)
-        elif self._halves_rows and len(left) > 1:
+        elif self._halves_rows(frame) and len(left) > 1:
             raw, found = self._match_rows(left, right)
         else:
             raw, found = self._matcher.match(left, right)
@@ -290,15 +307,21 @@ class MatchedDisparity(DisparityEstimator):
         found &= pixels <= columns
         changed = np.abs(pixels[::8, ::4] - raw[::8, ::4])[found[::8, ::4]]
         change = 1.4826 * float(np.median(changed)) if len(changed) else 0.0
-        pixels[~found] = np.nan
-        confidence[~found] = 0
+        missing = ~found
+        np.copyto(pixels, np.float32(np.nan), where=missing)
+        if confidence is not None:
+            np.copyto(confidence, np.float32(0), where=missing)
         return Disparity(pixels, confidence, max(_LEAST_STD_PX, _ERROR_PER_CHANGE * change))
 
+    def _halves_rows(self, frame: int) -> bool:
+        is_between = self._compared is not None and frame not in self._compared
+        return self._can_halve_rows and (self.config.halve_rows or is_between)
+
     def _refine(self, left: Image, right: Image, disparity_px: FloatImage, found: NDArray[np.bool_]) -> Refined:
-        shape = disparity_px.shape
-        if shape not in self._refinements:
-            self._refinements[shape] = DisparityRefinement(*shape)
-        return self._refinements[shape].refine(left, right, disparity_px, found)
+        height, width = disparity_px.shape
+        if (height, width) not in self._refinements:
+            self._refinements[height, width] = DisparityRefinement(height, width, self._with_confidence)
+        return self._refinements[height, width].refine(left, right, disparity_px, found)
 
     def _match_rows(self, left: Image, right: Image) -> tuple[FloatImage, NDArray[np.bool_]]:
         """Matches of the mean of every two rows."""
@@ -370,7 +393,7 @@ class _Matcher(ABC):
         found = sixteenths >= 16 * self._range.minimum
         pixels = sixteenths.astype(np.float32)
         pixels *= np.float32(1 / 16)
-        pixels[~found] = 0
+        np.copyto(pixels, np.float32(0), where=~found)
         return pixels, found
 
     @abstractmethod
@@ -408,11 +431,11 @@ class _BlockMatcher(_Matcher):
 
 
 class Refined(NamedTuple):
-    """Refined disparities (H, W), where they hold, and their confidence within 0 and 1."""
+    """Refined disparities (H, W), where they hold, and their confidence within 0 and 1, if it was asked for."""
 
     pixels: FloatImage
     found: NDArray[np.bool_]
-    confidence: FloatImage
+    confidence: FloatImage | None
 
 
 class DisparityRefinement:
@@ -425,8 +448,9 @@ class DisparityRefinement:
     Holds its images of work: pages that are new to the process take longer than the sums.
     """
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, with_confidence: bool = True) -> None:
         self.shape = (height, width)
+        self._with_confidence = with_confidence
         self._columns = np.tile(np.arange(width, dtype=np.float32), (height, 1))
         self._rows = np.repeat(np.arange(height, dtype=np.float32), width).reshape(height, width)
         self._left, self._right, self._warped, self._gradient, self._texture, self._pull, self._weight, self._pixels = (
@@ -466,9 +490,11 @@ class DisparityRefinement:
         np.clip(step, -0.5, 0.5, out=step)
         pixels = np.add(disparity_px, step, out=self._pixels)
         found = found & (texture > _MIN_TEXTURE)
-        confidence = texture / warped
+        confidence = texture / warped if self._with_confidence else None
         is_one_surface, share = self._average_surfaces(pixels, found)
-        confidence[~is_one_surface | (share < 0.999)] *= np.float32(_EDGE_CONFIDENCE)
+        if confidence is not None:
+            beside_edge = ~is_one_surface | (share < 0.999)
+            np.multiply(confidence, np.float32(_EDGE_CONFIDENCE), out=confidence, where=beside_edge)
         return Refined(pixels.copy(), found, confidence)
 
     def _average_surfaces(self, pixels: FloatImage, found: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], FloatImage]:
@@ -477,12 +503,12 @@ class DisparityRefinement:
         window = (_SMOOTH_WINDOW_PX, _SMOOTH_WINDOW_PX)
         kernel = np.ones(window, np.uint8)
         missing = ~found
-        pixels[missing] = far
+        np.copyto(pixels, far, where=missing)
         lowest: Any = cv2.erode(pixels, kernel, dst=self._left)
-        pixels[missing] = -far
+        np.copyto(pixels, -far, where=missing)
         span: Any = cv2.dilate(pixels, kernel, dst=self._right)
         span -= lowest
-        pixels[missing] = 0
+        np.copyto(pixels, np.float32(0), where=missing)
         self._weight[...] = found
         share: Any = cv2.boxFilter(self._weight, -1, window, dst=self._gradient)
         mean: Any = cv2.boxFilter(pixels, -1, window, dst=self._pull)

@@ -122,6 +122,51 @@ class FoundObjects:
     num_rejected: int
 
 
+def compared_frames(num_frames: int, fps: float, config: ObjectConfig) -> frozenset[int]:
+    """Frames of a clip whose depth is compared with that of others; in all others objects are carried along only."""
+    looks = Looks.of(num_frames, fps, config)
+    gaps = {0, looks.gap, -looks.gap}
+    frames = {t + shift for t in range(num_frames) if looks.is_look(t) for shift in gaps}
+    slow = {looks.long_gap, -looks.long_gap} if looks.long_gap > looks.gap else set()
+    frames |= {t + shift for t in range(num_frames) if looks.is_slow_look(t) for shift in slow}
+    # Clips shorter than two gaps are compared with their ends.
+    return frozenset(frames & set(range(num_frames)) | {0, num_frames - 1})
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Which frames are looked at, and how far from them those lie that they are compared with.
+
+    Attributes:
+        num_frames: of the clip.
+        stride: frames from one that is looked at to the next.
+        gap: frames between those that are compared.
+        long_gap: the same where what is slow is looked for, at every second look.
+    """
+
+    num_frames: int
+    stride: int
+    gap: int
+    long_gap: int
+
+    @classmethod
+    def of(cls, num_frames: int, fps: float, config: ObjectConfig) -> Looks:
+        stride = max(1, round(fps / config.rate_hz))
+        # Whole strides, so that what is compared are frames that are looked at.
+        gap, long_gap = (
+            stride * max(1, round(seconds * fps / stride))
+            for seconds in (config.gap_s, config.gap_s * config.slow_factor)
+        )
+        return cls(num_frames, stride, max(1, min(gap, num_frames - 1)), min(long_gap, num_frames - 1))
+
+    def is_look(self, t: int) -> bool:
+        return t % self.stride == 0 or t == self.num_frames - 1
+
+    def is_slow_look(self, t: int) -> bool:
+        # What is slow stays where it is for a while: it need not be looked for as often.
+        return self.long_gap > self.gap and (t % (2 * self.stride) == 0 or t == self.num_frames - 1)
+
+
 @dataclass
 class ObjectFinder:
     """Takes frames one by one with `add`; `finish` finds the objects, given the poses.
@@ -162,7 +207,7 @@ class ObjectFinder:
         sightings = self._sightings(trajectory.cam_to_world) if num_frames > 1 else [[] for _ in range(num_frames)]
         poses = trajectory.cam_to_world
         # What is slow is looked for at every second look only.
-        raw = track_sightings(sightings, max_gap=num_frames, patience=max(3, 2 * self._stride()))
+        raw = track_sightings(sightings, max_gap=num_frames, patience=max(3, 2 * self._looks().stride))
         real = join_fragments([track for track in raw if self._is_real(track, poses)])
         filled = [self._filled(track, poses) for track in real]
         moving = join_fragments([track for track in filled if not self._still_there(track, poses)])
@@ -219,24 +264,22 @@ class ObjectFinder:
 
     def _sightings(self, poses: FloatArray) -> list[list[Sighting]]:
         num_frames = len(self._images)
-        gap = self._gap()
         grays = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in self._images]
         found: list[list[Sighting]] = []
-        long_gap = min(round(self.config.slow_factor * gap), num_frames - 1)
-        stride = self._stride()
+        looks = self._looks()
         for t in range(num_frames):
-            if t % stride and t != num_frames - 1:
+            if not looks.is_look(t):
                 found.append([])
                 continue
-            here = self._compare(t, gap, poses, grays)
-            # What is slow stays where it is for a while: it need not be looked for as often.
-            if long_gap > gap and (t % (2 * stride) == 0 or t == num_frames - 1):
-                slow = self._compare(t, long_gap, poses, grays)
+            behind = fill_from_behind(self._disparities[t])
+            here = self._compare(t, looks.gap, poses, grays, behind)
+            if looks.is_slow_look(t):
+                slow = self._compare(t, looks.long_gap, poses, grays, behind)
                 limit = _SLOW_PX * self.config.slow_factor
                 here += [
                     item
                     for item in slow
-                    if self._image_motion(item, poses[t]) * long_gap < limit
+                    if self._image_motion(item, poses[t]) * looks.long_gap < limit
                     and not any(_overlap(item.mask, other.mask) > 0.1 for other in here)
                 ]
             found.append(here)
@@ -250,21 +293,15 @@ class ObjectFinder:
         start, end = project_points(self.small_camera.intrinsics, ends)
         return float(np.linalg.norm(end - start))
 
-    def _gap(self) -> int:
-        """Frames between those that are compared."""
-        return max(1, min(round(self.config.gap_s * self.fps), len(self._images) - 1))
+    def _looks(self) -> Looks:
+        return Looks.of(len(self._images), self.fps, self.config)
 
-    def _stride(self) -> int:
-        """Frames from one that is looked at to the next."""
-        return max(1, round(self.fps / self.config.rate_hz))
-
-    def _compare(self, t: int, gap: int, poses: FloatArray, grays: list[Image]) -> list[Sighting]:
-        """What moves in frame t, by the frames `gap` before and after it."""
+    def _compare(self, t: int, gap: int, poses: FloatArray, grays: list[Image], behind: FloatImage) -> list[Sighting]:
+        """What moves in frame t, by the frames `gap` before and after it; `behind` is its disparity without holes."""
         num_frames = len(self._images)
         others = [other for other in (t - gap, t + gap) if 0 <= other < num_frames]
         # The middle of a clip shorter than two gaps has the ends to compare with.
         others = others or [0 if t > num_frames // 2 else num_frames - 1]
-        behind = fill_from_behind(self._disparities[t])
         evidence = [self._evidence(t, other, behind, poses, grays) for other in others]
         return self._measure(t, poses, others, evidence)
 
@@ -309,7 +346,7 @@ class ObjectFinder:
     def _is_real(self, track: Track, poses: FloatArray) -> bool:
         """Whether a track is a thing that moves, not a flicker of flow and depth that happens to line up."""
         min_seen = min(max(3, round(self.config.min_seen_s * self.fps)), len(self._images))
-        gap, stride = self._gap(), self._stride()
+        gap, stride = self._looks().gap, self._looks().stride
         size = float(np.median([one.radius_m + one.depth_std_m for one in track.sightings]))
         depth_std = float(np.median([one.depth_std_m for one in track.sightings]))
         return (
@@ -371,7 +408,7 @@ class ObjectFinder:
         by_frame = {sighting.frame: sighting for sighting in track.sightings}
         first, last = track.frames[0], track.frames[-1]
         # Beyond its ends nothing says any more that it moves as it did.
-        reach = 2 * max(self._gap(), self._stride())
+        reach = 2 * max(self._looks().gap, self._looks().stride)
         colours = np.mean([sighting.colours for sighting in track.sightings], axis=0)
         after = range(first, min(len(self._images), last + reach + 1))
         for t in [*after, *range(last, max(-1, first - reach - 1), -1)]:

@@ -94,10 +94,8 @@ def nearest_rank(values: NDArray[Any], share: float) -> NDArray[Any]:
 
 def bounding_window(mask: Mask) -> tuple[slice, slice]:
     """Rows and columns of a mask (H, W) that hold all of it; empty ones of an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return slice(top, top + height), slice(left, left + width)
 
 
 def colour_histogram(image: NDArray[np.uint8], mask: Mask) -> NDArray[np.float32]:
