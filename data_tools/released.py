@@ -36,6 +36,7 @@ _FRAME_MENTION = re.compile(r"\bframes? (\d{1,6})(?: (?:and|to) (?:frame )?(\d{1
 _LARGEST_INTEGER = 2**31 - 1
 _QA_ROW_KEY = "qa_row"
 _CHUNK_BYTES = 1 << 20
+_AFTER_ENTRY = tuple(", ]\t\r\n")
 _EXTRA_KEYS = ("clip_id", "num_frames", "start_frame", "end_frame", "value", "unit", "object_description", "split")
 
 #: what a field of `qa_row` must be, where code would fail before `check_row` could say so
@@ -278,8 +279,8 @@ def _list_items(file: TextIO, path: PathLike) -> Iterator[tuple[int, Any]]:
         while True:
             try:
                 item, end = decode(text, position)
-                # a number at the end of the piece may go on in the next one
-                if end < len(text) or at_end:
+                # of a number that the piece cuts ("1.5e" of 1.5e9) the front decodes too: what follows shows it
+                if at_end or text[end : end + 1] in _AFTER_ENTRY:
                     break
             except RecursionError as error:
                 fail(str(error))

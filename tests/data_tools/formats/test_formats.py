@@ -227,7 +227,14 @@ class TestBroken:
         path.write_text(json.dumps(items, indent=indent), encoding="utf-8")
         assert [item for _, item in json_items(path)] == items
 
-    @pytest.mark.parametrize("text", ["[1", "[1,", "[1 2]", "[1] x", "[1,]", "{", "", "[tru]"])
+    def test_a_number_cut_by_the_end_of_a_piece_is_read_whole(self, tmp_path, monkeypatch):
+        path = tmp_path / "list.json"
+        path.write_text("[1.5e9,-2.0E-7, 123456789]")
+        for size in range(1, 12):
+            monkeypatch.setattr("mllm4d_verl.data_tools.released._CHUNK_BYTES", size)
+            assert [item for _, item in json_items(path)] == [1.5e9, -2e-7, 123456789]
+
+    @pytest.mark.parametrize("text", ["[1 x]", "[1", "[1,", "[1 2]", "[1] x", "[1,]", "{", "", "[tru]"])
     def test_a_broken_list_is_not_json(self, text, tmp_path):
         path = tmp_path / "list.json"
         path.write_text(text)
