@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from mllm4d_verl.reward import DEFAULT_PRESET
 
 from .responses import ResponseRecord
 from .scoring import score_records
-from .statistics import Interval, paired_difference
+from .statistics import Interval, mcnemar_p, paired_difference
+from .summary import by_question
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class TaskComparison:
     Attributes:
         accuracy_a, accuracy_b: shares of right answers.
         accuracy: difference of accuracy with its interval.
-        only_a, only_b: questions that only one run answers right.
+        only_a, only_b: questions that only one run answers right; with several responses to a question, that one run
+            answers right more often.
+        mcnemar_p: McNemar's exact test of only_a against only_b, see `statistics.mcnemar_p`.
         reward: difference of the mean reward with its interval.
     """
 
@@ -33,6 +36,7 @@ class TaskComparison:
     accuracy: Interval
     only_a: int
     only_b: int
+    mcnemar_p: float
     reward: Interval
 
 
@@ -63,11 +67,12 @@ def compare_records(
     Raises:
         InputError: no question in common, or the truth of a question differs between the runs.
     """
-    by_id = {record.id: record for record in b}
-    pairs = [(record, by_id[record.id]) for record in a if record.id in by_id]
-    if not pairs:
+    questions_a, questions_b = by_question(a), by_question(b)
+    shared = [question for question in questions_a if question in questions_b]
+    if not shared:
         raise InputError("the two runs have no question in common", remedy="Compare runs over the same question file")
-    for left, right in pairs:
+    for question in shared:
+        left, right = questions_a[question][0], questions_b[question][0]
         if (left.task, left.truth) != (right.task, right.truth):
             raise InputError(
                 "the two runs were asked different questions under the same id",
@@ -75,39 +80,48 @@ def compare_records(
                 field="truth",
                 remedy="Compare runs over the same question file",
             )
-    scored = list(
-        zip(
-            score_records([left for left, _ in pairs], preset),
-            score_records([right for _, right in pairs], preset),
-            strict=True,
-        )
+    scored_a, scored_b = (
+        by_question(score_records([record for question in shared for record in run[question]], preset))
+        for run in (questions_a, questions_b)
     )
-    names = list(dict.fromkeys([*TASKS, *sorted({left.task for left, _ in pairs})]))
-    by_task = {name: [pair for pair in scored if pair[0].task == name] for name in names}
+    scored = [(scored_a[question], scored_b[question]) for question in shared]
+    names = list(dict.fromkeys([*TASKS, *sorted({left[0].task for left, _ in scored})]))
+    by_task = {name: [pair for pair in scored if pair[0][0].task == name] for name in names}
     return Comparison(
         preset=preset,
         tasks=[_compare(name, some) for name, some in by_task.items() if some],
         overall=_compare("all", scored),
-        left_out_a=len(a) - len(pairs),
-        left_out_b=len(b) - len(pairs),
+        left_out_a=len(questions_a) - len(shared),
+        left_out_b=len(questions_b) - len(shared),
     )
 
 
-def _compare(task: str, pairs: Sequence[tuple[ResponseRecord, ResponseRecord]]) -> TaskComparison:
-    clips = [left.clip_id for left, _ in pairs]
-    right_a = [left.scores["correct"] for left, _ in pairs]
-    right_b = [right.scores["correct"] for _, right in pairs]
+def _compare(task: str, pairs: Sequence[tuple[list[ResponseRecord], list[ResponseRecord]]]) -> TaskComparison:
+    clips = [left[0].clip_id for left, _ in pairs]
+    right_a, right_b = ([_mean(run, _correct) for run in runs] for runs in zip(*pairs, strict=True))
+    rewards_a, rewards_b = ([_mean(run, _reward) for run in runs] for runs in zip(*pairs, strict=True))
+    only_a = sum(x > y for x, y in zip(right_a, right_b, strict=True))
+    only_b = sum(y > x for x, y in zip(right_a, right_b, strict=True))
     return TaskComparison(
         task=task,
         questions=len(pairs),
         accuracy_a=sum(right_a) / len(pairs),
         accuracy_b=sum(right_b) / len(pairs),
         accuracy=paired_difference(right_a, right_b, clips),
-        only_a=sum(x > y for x, y in zip(right_a, right_b, strict=True)),
-        only_b=sum(y > x for x, y in zip(right_a, right_b, strict=True)),
-        reward=paired_difference(
-            [left.scores["reward"]["score"] for left, _ in pairs],
-            [right.scores["reward"]["score"] for _, right in pairs],
-            clips,
-        ),
+        only_a=only_a,
+        only_b=only_b,
+        mcnemar_p=mcnemar_p(only_a, only_b),
+        reward=paired_difference(rewards_a, rewards_b, clips),
     )
+
+
+def _mean(records: Sequence[ResponseRecord], figure: Callable[[ResponseRecord], float]) -> float:
+    return sum(map(figure, records)) / len(records)
+
+
+def _correct(record: ResponseRecord) -> float:
+    return record.scores["correct"]
+
+
+def _reward(record: ResponseRecord) -> float:
+    return record.scores["reward"]["score"]

@@ -35,7 +35,7 @@ def print_comparison(comparison: Comparison, console: Console, name_a: str = "A"
     """One line per task: both accuracies, the difference, and who is right alone."""
     table = Table(title=Text(f"A: {name_a}\nB: {name_b}"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("task", min_width=14)
-    for heading in ("n", "A", "B", "B-A", "95% interval", "only A", "only B"):
+    for heading in ("n", "A", "B", "B-A", "95% interval", "only A", "only B", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for task in comparison.tasks:
         table.add_row(*_comparison_cells(task))
@@ -49,7 +49,7 @@ def print_comparison(comparison: Comparison, console: Console, name_a: str = "A"
     )
     console.print(
         "Differences are paired by question; intervals come from resampling whole clips. An interval that holds 0 "
-        "shows no difference.",
+        "shows no difference. p: McNemar's exact test of only A against only B.",
         highlight=False,
     )
     if comparison.left_out_a or comparison.left_out_b:
@@ -81,6 +81,7 @@ def _comparison_cells(task: TaskComparison) -> list[str]:
         _range(task.accuracy, signed=True),
         str(task.only_a),
         str(task.only_b),
+        f"{task.mcnemar_p:.3f}",
     ]
 
 
@@ -96,6 +97,12 @@ def _notes(summary: Summary) -> list[str]:
         _center_line("camera", summary.camera_center),
         _center_line("object", summary.object_center),
     ]
+    if summary.samples is not None:
+        chances = ", ".join(f"pass@{k} {_percent(value.estimate)}" for k, value in summary.samples.pass_at.items())
+        lines.append(
+            f"{summary.samples.per_question} responses to a question: {chances}; majority vote "
+            f"{_percent(summary.samples.majority.estimate)} ({_range(summary.samples.majority)})."
+        )
     if summary.mean_response_tokens is not None:
         lines.append(f"Response length: {summary.mean_response_tokens:.0f} tokens on average.")
     if summary.truncated:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import comb
 from statistics import NormalDist
 from typing import Any
 
@@ -173,6 +174,30 @@ def paired_difference(
     if a.shape != b.shape:
         raise ValueError(f"paired values need equal shapes, got {a.shape} and {b.shape}")
     return mean_interval(b - a, clusters, confidence=confidence, seed=seed)
+
+
+def mcnemar_p(only_a: int, only_b: int) -> float:
+    """Two-sided p of McNemar's exact test over the questions that only one run answers right; 1.0 without any.
+
+    How likely so uneven a split is when both runs are equally good (McNemar 1947, Psychometrika 12). It takes questions
+    for independent; where several are about one clip, the interval of `paired_difference` is the safer.
+    """
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """Chance that at least one of k responses is right, drawn from `samples` responses of which `correct` are.
+
+    The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374): 1 - C(samples - correct, k) / C(samples, k).
+
+    Raises:
+        ValueError: k is not in 1..samples, or correct not in 0..samples.
+    """
+    if not 1 <= k <= samples or not 0 <= correct <= samples:
+        raise ValueError(f"k {k} and correct {correct} must lie within {samples} samples")
+    return 1 - comb(samples - correct, k) / comb(samples, k)
 
 
 def _index(labels: Sequence[object]) -> tuple[np.ndarray, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from mllm4d_verl.data_tools.schema import TASKS
 
 from .responses import ResponseRecord
-from .statistics import Interval, group_mean_interval, mean_interval, proportion_interval
+from .statistics import Interval, group_mean_interval, mean_interval, pass_at_k, proportion_interval
 
 # Entries of the reward's dict that say something as a mean over all responses.
 COMPONENTS = (
@@ -73,6 +74,22 @@ class CenterSummary:
 
 
 @dataclass(frozen=True)
+class SampleSummary:
+    """Figures of runs with several responses to each question.
+
+    Attributes:
+        per_question: responses to each question, the fewest of any.
+        pass_at: k -> chance that one of k responses is right, for k of 1, 2, 4 .. and `per_question`.
+        majority: share of questions whose commonest answer is right; tied answers share the question. Questions for a
+            number, which have no answers to count, enter with their mean score.
+    """
+
+    per_question: int
+    pass_at: dict[int, Interval]
+    majority: Interval
+
+
+@dataclass(frozen=True)
 class Summary:
     """Figures of one run.
 
@@ -85,6 +102,7 @@ class Summary:
         truncated: responses cut off at max_tokens; None when the file does not say.
         mean_response_tokens: None when the file does not say.
         components: means of the reward's COMPONENTS over all responses.
+        samples: None where each question has one response. `accuracy` is then the mean over all responses.
     """
 
     preset: str
@@ -96,6 +114,7 @@ class Summary:
     truncated: int | None
     mean_response_tokens: float | None
     components: dict[str, float]
+    samples: SampleSummary | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -129,7 +148,44 @@ def summarise(records: Sequence[ResponseRecord], preset: str = "mllm4d_st") -> S
         truncated=sum(reason == "length" for reason in reasons) if reasons else None,
         mean_response_tokens=float(np.mean(lengths)) if lengths else None,
         components={key: float(np.mean([reward[key] for reward in rewards])) for key in COMPONENTS},
+        samples=_sample_summary(records),
     )
+
+
+def by_question(records: Sequence[ResponseRecord]) -> dict[str, list[ResponseRecord]]:
+    """Responses of each question, questions in their first order."""
+    questions: dict[str, list[ResponseRecord]] = {}
+    for record in records:
+        questions.setdefault(record.id, []).append(record)
+    return questions
+
+
+def _sample_summary(records: Sequence[ResponseRecord]) -> SampleSummary | None:
+    questions = list(by_question(records).values())
+    fewest = min((len(samples) for samples in questions), default=0)
+    if fewest < 2:
+        return None
+    clips = [samples[0].clip_id for samples in questions]
+    sizes = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < fewest} | {fewest})
+    right = [sum(record.scores["correct"] == 1 for record in samples) for samples in questions]
+    return SampleSummary(
+        per_question=fewest,
+        pass_at={
+            k: mean_interval([pass_at_k(len(s), c, k) for s, c in zip(questions, right, strict=True)], clips)
+            for k in sizes
+        },
+        majority=mean_interval([_majority_score(samples) for samples in questions], clips),
+    )
+
+
+def _majority_score(samples: Sequence[ResponseRecord]) -> float:
+    votes = Counter(record.scores["choice"] for record in samples if record.scores["choice"] is not None)
+    if not votes:
+        return float(np.mean([record.scores["correct"] for record in samples]))
+    most = max(votes.values())
+    winners = [choice for choice, count in votes.items() if count == most]
+    score_of = {record.scores["choice"]: record.scores["correct"] for record in samples}
+    return float(np.mean([score_of[choice] for choice in winners]))
 
 
 def _task_summary(task: str, records: Sequence[ResponseRecord]) -> TaskSummary:
@@ -139,7 +195,7 @@ def _task_summary(task: str, records: Sequence[ResponseRecord]) -> TaskSummary:
     options = [record.num_options for record in records]
     return TaskSummary(
         task=task,
-        questions=len(records),
+        questions=len({record.id for record in records}),
         clips=len(set(clips)),
         accuracy=proportion_interval(correct, clips),
         chance=float(np.mean([1 / number for number in options])) if all(options) else None,

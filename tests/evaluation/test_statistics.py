@@ -1,5 +1,8 @@
 """Intervals against published values, closed forms, and their own promise: coverage."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -159,3 +162,27 @@ class TestPairedDifference:
     def test_needs_equal_lengths(self):
         with pytest.raises(ValueError, match="equal shapes"):
             stats.paired_difference([1], [1, 2], ["a"])
+
+
+class TestMcNemar:
+    @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (0, 6), (3, 9), (20, 20), (51, 30)])
+    def test_equals_the_sum_over_the_binomial(self, only_a, only_b):
+        n, smaller = only_a + only_b, min(only_a, only_b)
+        tail = sum(math.comb(n, k) for k in range(smaller + 1)) / 2**n
+        assert stats.mcnemar_p(only_a, only_b) == pytest.approx(min(1.0, 2 * tail))
+
+    @given(st.integers(0, 60), st.integers(0, 60))
+    def test_does_not_know_which_run_is_which(self, only_a, only_b):
+        assert stats.mcnemar_p(only_a, only_b) == pytest.approx(stats.mcnemar_p(only_b, only_a))
+
+
+class TestPassAtK:
+    @pytest.mark.parametrize(("samples", "correct", "k"), [(5, 2, 1), (5, 2, 3), (6, 0, 4), (4, 4, 2), (7, 1, 7)])
+    def test_equals_the_share_of_all_draws(self, samples, correct, k):
+        draws = list(itertools.combinations([True] * correct + [False] * (samples - correct), k))
+        assert stats.pass_at_k(samples, correct, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+
+    @pytest.mark.parametrize(("samples", "correct", "k"), [(3, 1, 0), (3, 1, 4), (3, 4, 1)])
+    def test_impossible_numbers_are_refused(self, samples, correct, k):
+        with pytest.raises(ValueError, match="within"):
+            stats.pass_at_k(samples, correct, k)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -88,6 +89,43 @@ class TestSummary:
     def test_wilson_intervals_are_marked(self, make_record):
         text = printed(lambda console: print_summary(summarise(score_records([make_record(0, "B")])), console))
         assert "20.7 to 100.0 w" in text
+
+
+class TestSamples:
+    def samples(self, make_record, *letters_of_questions):
+        """Responses to questions whose right answer is B, several to each."""
+        return [
+            replace(make_record(question, letter), sample=sample)
+            for question, letters in enumerate(letters_of_questions)
+            for sample, letter in enumerate(letters)
+        ]
+
+    def test_mean_pass_at_k_and_majority(self, make_record):
+        summary = summarise(score_records(self.samples(make_record, "BBAC", "AACB", "BBAA", "CCCC")))
+        figures = summary.samples
+        assert (summary.overall.questions, figures.per_question) == (4, 4)
+        assert summary.overall.accuracy.estimate == pytest.approx(5 / 16)
+        assert list(figures.pass_at) == [1, 2, 4]
+        assert figures.pass_at[1].estimate == pytest.approx(5 / 16)
+        # of 6 pairs: 5, 3, 5 and 0 hold a right one
+        assert figures.pass_at[2].estimate == pytest.approx((5 / 6 + 3 / 6 + 5 / 6 + 0) / 4)
+        assert figures.pass_at[4].estimate == pytest.approx(3 / 4)
+        assert figures.majority.estimate == pytest.approx((1 + 0 + 0.5 + 0) / 4)
+
+    def test_one_response_a_question_has_none(self, many_records):
+        assert summarise(score_records(many_records(0.5))).samples is None
+
+    def test_the_table_says_it(self, make_record):
+        summary = summarise(score_records(self.samples(make_record, "BA", "BB")))
+        text = printed(lambda console: print_summary(summary, console), 160)
+        assert "2 responses to a question: pass@1 75.0%, pass@2 100.0%; majority vote 75.0%" in text
+
+    def test_runs_are_compared_by_question(self, make_record):
+        a = self.samples(make_record, "BA", "AA", "BB")
+        b = self.samples(make_record, "BB", "BB", "BB")
+        overall = compare_records(a, b).overall
+        assert (overall.questions, overall.only_a, overall.only_b) == (3, 0, 2)
+        assert (overall.accuracy_a, overall.accuracy_b) == pytest.approx((0.5, 1.0))
 
 
 class TestComparison:
