@@ -103,7 +103,7 @@ def iter_sft(
 def rft_item(row: QARow) -> dict[str, Any]:
     """A row as an item of RFT JSONL. A row with its own chat keeps it; others ask for <thinking> and <answer>."""
     solution = {
-        "answer": row.meta.get("raw_answer", row.answer),
+        "answer": _raw_answer(row),
         "camera_center": row.camera_center,
         "object_center": row.object_center,
     }
@@ -113,7 +113,7 @@ def rft_item(row: QARow) -> dict[str, Any]:
 
 def sft_item(row: QARow) -> dict[str, Any]:
     """A row as an SFT conversation; the assistant's turn is the response, or the answer as written, or the letter."""
-    reply = row.response or row.meta.get("raw_answer") or row.answer
+    reply = row.response or _raw_answer(row) or row.answer
     request = _RFT_REQUEST if row.response else _SFT_REQUEST
     turns = [*plain_prompt(row, request), {"role": "assistant", "content": reply}]
     names = {"system": "system", "user": "human", "assistant": "gpt"}
@@ -501,10 +501,29 @@ def _mentioned_frames(question: str, num_frames: int) -> tuple[int, int]:
 
 def plain_prompt(row: QARow, request: str = _RFT_REQUEST) -> list[dict[str, str]]:
     """The row's own chat; else one user turn of question, options and `request`."""
-    if row.meta.get("messages"):
-        return [dict(message) for message in row.meta["messages"]]
+    messages = row.meta.get("messages")
+    if _is_chat(messages):
+        return [dict(message) for message in messages]
     options = [f"{letter}. {option}" for letter, option in zip(LETTERS, row.options, strict=False)]
     return [{"role": "user", "content": "\n".join([VIDEO_PLACEHOLDER + row.question, *options, request])}]
+
+
+def _is_chat(messages: Any) -> bool:
+    """Whether these are turns with role and text, one of them the user's, about one video: meta may hold anything."""
+    if not isinstance(messages, list) or not all(isinstance(turn, dict) for turn in messages):
+        return False
+    if not all(turn.get("role") in ROLES.values() and isinstance(turn.get("content"), str) for turn in messages):
+        return False
+    placeholders = sum(turn["content"].count(VIDEO_PLACEHOLDER) for turn in messages)
+    return placeholders == 1 and any(turn["role"] == "user" for turn in messages)
+
+
+def _raw_answer(row: QARow) -> str:
+    """The answer as it was written, where the row keeps it and it still means the row's answer."""
+    raw = row.meta.get("raw_answer")
+    if isinstance(raw, str) and (not row.options or normalise_answer(raw, row.options) == row.answer):
+        return raw
+    return row.answer
 
 
 def _extras(row: QARow) -> dict[str, Any]:

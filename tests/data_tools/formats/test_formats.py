@@ -88,7 +88,7 @@ def _read(path, **options):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=_rows())
 def test_round_trip_is_lossless(name, rows, tmp_path_factory):
     path = tmp_path_factory.mktemp("round") / NAMES[name]
@@ -127,6 +127,16 @@ def test_imported_chat_is_kept_and_nothing_is_added_to_it(tmp_path):
     convert(path, tmp_path / "out.jsonl", "rft")
     assert "qa_row" not in json.loads((tmp_path / "out.jsonl").read_text())
     assert _read(tmp_path / "out.jsonl")[0].meta == {"messages": chat, "raw_answer": "B. right"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "meta", [{"messages": [None]}, {"messages": "x", "raw_answer": 3}, {"messages": [{"role": {}}], "raw_answer": "A"}]
+)
+def test_meta_that_only_looks_like_a_chat(name, meta, tmp_path):
+    rows = [_row(meta=meta)]
+    FORMATS[name].write(tmp_path / NAMES[name], rows, Options())
+    assert _read(tmp_path / NAMES[name]) == rows
 
 
 class TestVerl:
