@@ -501,7 +501,7 @@ def _mentioned_frames(question: str, num_frames: int) -> tuple[int, int]:
 
 def plain_prompt(row: QARow, request: str = _RFT_REQUEST) -> list[dict[str, str]]:
     """The row's own chat; else one user turn of question, options and `request`."""
-    messages = row.meta.get("messages")
+    messages = row.meta.get("messages", [])
     if _is_chat(messages):
         return [dict(message) for message in messages]
     options = [f"{letter}. {option}" for letter, option in zip(LETTERS, row.options, strict=False)]
