@@ -10,12 +10,14 @@ import typer
 from mllm4d_verl.cli.eval_bench import build_bench
 from mllm4d_verl.cli.eval_run import run
 from mllm4d_verl.cli.eval_score import score
+from mllm4d_verl.cli.eval_tables import table
 from mllm4d_verl.cli.output import emit_json, open_console
 
 app = typer.Typer(help="Generate answers and score them.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(run)
 app.command()(score)
 app.command("build-bench")(build_bench)
+app.command()(table)
 
 Preset = Annotated[str, typer.Option(help="Reward preset: mllm4d_st, official or paper.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON as the last line.")]
