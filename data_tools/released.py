@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from .atomic import atomic_path
 from .errors import InputError
-from .schema import LETTERS, OTHER_TASK, QA_COLUMNS, TASKS, QARow, States, check_row
+from .schema import LETTERS, OTHER_TASK, QA_COLUMNS, QARow, States, check_row, known_tasks
 
 PathLike = str | os.PathLike[str]
 OnError = Callable[[InputError], None]
@@ -451,7 +451,7 @@ class _Item:
                 f"answer {raw[:80]!r} is not among the options {', '.join(LETTERS[: len(options)])}", answer_field
             )
         item = self.item
-        task = str(item.get("task")) if options and item.get("task") in TASKS else OTHER_TASK
+        task = str(item.get("task")) if options and item.get("task") in known_tasks() else OTHER_TASK
         num_frames = self._integer("num_frames", num_frames)
         start, end = _mentioned_frames(question, num_frames)
         return QARow(

@@ -62,10 +62,10 @@ def run_ray(refs: Sequence[ClipRef], setup: Setup, workers: int, address: str) -
     """
     if not refs:
         return
-    ray = _import_ray()
+    ray = import_ray()
     is_ours = not ray.is_initialized()
     if is_ours:
-        _connect(ray, None if address == LOCAL else address, setup.threads * workers)
+        connect_ray(ray, None if address == LOCAL else address, setup.threads * workers)
     context = ray.data.DataContext.get_current()
     shows_bars = context.enable_progress_bars
     try:
@@ -88,7 +88,8 @@ def run_ray(refs: Sequence[ClipRef], setup: Setup, workers: int, address: str) -
             ray.shutdown()
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
+    """Ray with its Data part; InputError where it is not installed."""
     try:
         import ray
         import ray.data
@@ -99,7 +100,8 @@ def _import_ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str | None, num_cpus: int) -> None:
+def connect_ray(ray: Any, address: str | None, num_cpus: int) -> None:
+    """Join the cluster at `address` (InputError if none answers), or for None start one of our own with `num_cpus`."""
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is None:

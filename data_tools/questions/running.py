@@ -243,14 +243,14 @@ def _run_pool(pool: ProcessPoolExecutor, plan: Plan, work: Work, chunks: Sequenc
 
 def _run_ray(plan: Plan, work: Work, chunks: Sequence[int]) -> Iterator[int]:
     """Through Ray Data; the machines share a file system, as for annotation."""
-    from ..annotation.ray_run import LOCAL, _connect, _import_ray
+    from ..annotation.ray_run import LOCAL, connect_ray, import_ray
 
     if not chunks:
         return
-    ray = _import_ray()
+    ray = import_ray()
     is_ours = not ray.is_initialized()
     if is_ours:
-        _connect(ray, None if plan.ray == LOCAL else plan.ray, plan.workers)
+        connect_ray(ray, None if plan.ray == LOCAL else plan.ray, plan.workers)
     context = ray.data.DataContext.get_current()
     shows_bars = context.enable_progress_bars
     try:

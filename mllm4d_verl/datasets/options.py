@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.data_tools.schema import OTHER_TASK, TASKS
+from mllm4d_verl.data_tools.schema import known_tasks
 from mllm4d_verl.prompts import DATASET_TEMPLATE, load_template
 from mllm4d_verl.video.element import check_pixel_limits, video_element
 
@@ -65,8 +65,8 @@ class PromptOptions:
 
 
 def check_tasks(tasks: Iterable[str]) -> None:
-    """Raise InputError, with the nearest name, where a task is none of the seven (or `other`)."""
-    known = (*TASKS, OTHER_TASK)
+    """Raise InputError, with the nearest name, where no rows can have a task of that name."""
+    known = known_tasks()
     for task in tasks:
         if task not in known:
             near = difflib.get_close_matches(task, known, n=1)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.released import DEFAULT_NUM_FRAMES
-from mllm4d_verl.data_tools.schema import LETTERS, OTHER_TASK, TASKS, QARow
+from mllm4d_verl.data_tools.schema import LETTERS, OTHER_TASK, QARow, known_tasks
 
 CHOICE: Literal["choice"] = "choice"
 NUMBER: Literal["number"] = "number"
@@ -218,7 +218,7 @@ def item_to_row(item: Item, num_frames: int = DEFAULT_NUM_FRAMES) -> QARow:
         clip_id=item.clip,
         video=item.video,
         num_frames=frames,
-        task=item.task if item.task in TASKS else OTHER_TASK,
+        task=item.task if item.task in known_tasks() else OTHER_TASK,
         start_frame=item.start_frame or 0,
         end_frame=frames - 1 if item.end_frame is None else item.end_frame,
         question=item.question,
