@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from mllm4d_verl.cli.eval_bench import build_bench
+from mllm4d_verl.cli.eval_export import export
+from mllm4d_verl.cli.eval_plots import plot
 from mllm4d_verl.cli.eval_run import run
 from mllm4d_verl.cli.eval_score import score
 from mllm4d_verl.cli.eval_tables import table
@@ -18,6 +20,8 @@ app.command()(run)
 app.command()(score)
 app.command("build-bench")(build_bench)
 app.command()(table)
+app.command()(plot)
+app.command()(export)
 
 Preset = Annotated[str, typer.Option(help="Reward preset: mllm4d_st, official or paper.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON as the last line.")]

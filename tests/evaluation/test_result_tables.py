@@ -17,7 +17,6 @@ from mllm4d_verl.evaluation.responses import write_responses
 from mllm4d_verl.evaluation.scoring import score_records
 from mllm4d_verl.evaluation.tables import MACRO, MICRO, escape_latex, escape_markdown, make_table, render
 
-
 SHARES = {"base": 0.3, "tuned_50%": 1.0, "no_video": 0.25}
 
 

@@ -1,0 +1,1 @@
+"""Questions in the layouts of other evaluation frameworks."""

@@ -1,0 +1,51 @@
+"""What `eval plot` draws, over responses with known answers, and that it draws."""
+
+import pytest
+
+from mllm4d_verl.evaluation.named_runs import NamedRun
+from mllm4d_verl.evaluation.plots import INVALID, accuracy_by_task, by_distance, by_duration, confusion, plot_runs
+from mllm4d_verl.evaluation.scoring import score_records
+
+
+@pytest.fixture
+def run(make_record):
+    """Distances of 1 to 10 m, right up to 5 m and else twice too far; then directions."""
+    records = [
+        make_record(
+            k, "A" if k <= 5 else "B", clip=f"c{k}", answer="A", options=[f"{k}.0", f"{2 * k}.0"], value=float(k),
+            unit="meters", start_frame=0, end_frame=4 if k % 2 else 8,
+        )
+        for k in range(1, 11)
+    ]  # fmt: skip
+    sides = ["left", "Right", "not moving"]
+    for k, (answer, text) in enumerate([("A", "A"), ("A", "B"), ("B", "B"), ("B", "no idea"), ("C", "A")], 20):
+        records.append(make_record(k, text, answer=answer, options=sides))
+    return NamedRun("mine", score_records(records), {})
+
+
+def test_distance(run):
+    bins = by_distance([run])["mine"]
+    assert [(b.low, b.high, b.n) for b in bins] == [(1, 2, 2), (3, 4, 2), (5, 6, 2), (7, 8, 2), (9, 10, 2)]
+    assert [b.accuracy.estimate for b in bins] == [1, 1, 0.5, 0, 0]
+    assert [b.error for b in bins] == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_duration(run):
+    short, long = by_duration([run])["mine"]
+    assert (short.low, short.n, short.accuracy.estimate) == (4, 5, pytest.approx(3 / 5))
+    assert (long.low, long.n, long.accuracy.estimate) == (8, 5, pytest.approx(2 / 5))
+
+
+def test_confusion(run):
+    matrix = confusion(run.records)
+    assert matrix.truths == ("left", "right", "not moving")
+    assert matrix.answers == ("left", "right", "not moving", INVALID)
+    assert matrix.counts.tolist() == [[1, 1, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0]]
+
+
+def test_files(run, tmp_path):
+    assert accuracy_by_task([run])["mine"]["all"].estimate == pytest.approx(7 / 15)
+    other = NamedRun("other", run.records[:5], {})
+    names = [file.name for file in plot_runs([run, other], tmp_path / "plots")]
+    assert names == ["accuracy_by_task.png", "distance.png", "duration.png", "directions.png"]
+    assert all((tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG") for name in names)
