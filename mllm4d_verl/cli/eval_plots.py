@@ -10,10 +10,18 @@ import typer
 from mllm4d_verl.cli.eval_tables import Runs
 
 
-def plot(runs: Runs, out: Annotated[Path, typer.Option(help="Folder to write the PNG files to.")]) -> None:
+def plot(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Folder to write the PNG files to.")],
+    questions: Annotated[
+        Path | None, typer.Option(help="Question file that was answered: its start and end frames give the duration.")
+    ] = None,
+) -> None:
     """Plots of one or more runs."""
+    from mllm4d_verl.evaluation.benchmarks import load_benchmark
     from mllm4d_verl.evaluation.named_runs import read_runs
-    from mllm4d_verl.evaluation.plots import plot_runs
+    from mllm4d_verl.evaluation.plots import duration_frames, durations_of, plot_runs
 
-    for file in plot_runs(read_runs(runs), out):
+    duration = duration_frames if questions is None else durations_of(load_benchmark(questions))
+    for file in plot_runs(read_runs(runs), out, duration):
         typer.echo(file)

@@ -16,7 +16,7 @@ from mllm4d_verl.data_tools.atomic import atomic_path
 from mllm4d_verl.data_tools.questions.solvers import DIRECTIONS, STILL
 from mllm4d_verl.data_tools.schema import LETTERS
 
-from .benchmarks.base import fold
+from .benchmarks.base import Benchmark, fold
 from .named_runs import NamedRun
 from .responses import ResponseRecord
 from .statistics import Interval, proportion_interval
@@ -84,6 +84,13 @@ def duration_frames(record: ResponseRecord) -> float | None:
     return None if start is None or end is None else float(end - start)
 
 
+def durations_of(benchmark: Benchmark) -> Callable[[ResponseRecord], float | None]:
+    """As `duration_frames`, for truths that do not hold the frames: taken from the questions by id."""
+    items = benchmark.items
+    frames = {i.id: i.end_frame - i.start_frame for i in items if None not in (i.start_frame, i.end_frame)}
+    return lambda record: frames.get(record.id, duration_frames(record))
+
+
 def by_distance(runs: Sequence[NamedRun]) -> dict[str, list[Bin]]:
     """Run -> bins of true distance, metres; the bins of all runs are the same and hold about equally many responses."""
     return _binned(runs, true_distance_m)
@@ -115,7 +122,9 @@ def confusion(records: Sequence[ResponseRecord]) -> Confusion:
     return Confusion(truths, answers, counts)
 
 
-def plot_runs(runs: Sequence[NamedRun], out: str | Path) -> list[Path]:
+def plot_runs(
+    runs: Sequence[NamedRun], out: str | Path, duration: Callable[[ResponseRecord], float | None] = duration_frames
+) -> list[Path]:
     """Write accuracy_by_task.png and, where the questions allow, distance.png, duration.png and directions.png."""
     from matplotlib.figure import Figure
 
@@ -123,7 +132,7 @@ def plot_runs(runs: Sequence[NamedRun], out: str | Path) -> list[Path]:
     written = [_save(_draw_tasks(accuracy_by_task(runs)), out / "accuracy_by_task.png")]
     for name, label, bins in (
         ("distance", "true distance, metres", by_distance(runs)),
-        ("duration", "frames between start and end", by_duration(runs)),
+        ("duration", "frames between start and end", by_duration(runs, duration)),
     ):
         if any(bins.values()):
             written.append(_save(_draw_bins(bins, label), out / f"{name}.png"))

@@ -2,8 +2,17 @@
 
 import pytest
 
+from mllm4d_verl.evaluation.benchmarks import Benchmark, Item
 from mllm4d_verl.evaluation.named_runs import NamedRun
-from mllm4d_verl.evaluation.plots import INVALID, accuracy_by_task, by_distance, by_duration, confusion, plot_runs
+from mllm4d_verl.evaluation.plots import (
+    INVALID,
+    accuracy_by_task,
+    by_distance,
+    by_duration,
+    confusion,
+    durations_of,
+    plot_runs,
+)
 from mllm4d_verl.evaluation.scoring import score_records
 
 
@@ -34,6 +43,12 @@ def test_duration(run):
     short, long = by_duration([run])["mine"]
     assert (short.low, short.n, short.accuracy.estimate) == (4, 5, pytest.approx(3 / 5))
     assert (long.low, long.n, long.accuracy.estimate) == (8, 5, pytest.approx(2 / 5))
+
+
+def test_duration_from_the_questions(run):
+    item = Item("q1", "v", "c1", "?", ("1.0", "2.0"), "A", "choice", "t", start_frame=2, end_frame=30)
+    duration = durations_of(Benchmark("b", "1", (item,), ""))
+    assert [duration(record) for record in run.records[:2]] == [28, 8]
 
 
 def test_confusion(run):
