@@ -15,6 +15,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="TSV to write.")],
     to: Annotated[str, typer.Option(help="vlmevalkit.")] = "vlmevalkit",
     questions: Annotated[Path | None, typer.Option(help="Question file or folder of a named benchmark.")] = None,
+    media_root: Annotated[Path | None, typer.Option(help="Folder of the videos: paths become relative to it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON as the last line.")] = False,
 ) -> None:
     """Write multiple-choice questions as VLMEvalKit's TSV for video sets."""
@@ -24,7 +25,7 @@ def export(
 
     if to != "vlmevalkit":
         raise InputError(f"must be vlmevalkit, got {to!r}", field="--to")
-    done = export_tsv(load_benchmark(qa, questions), out)
+    done = export_tsv(load_benchmark(qa, questions), out, media_root)
     console = open_console()
     console.print(f"{done.questions} questions in {done.file}", highlight=False, markup=False)
     if done.reworded:

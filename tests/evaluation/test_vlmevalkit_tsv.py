@@ -52,3 +52,19 @@ def test_refuses_what_the_layout_cannot_hold(tmp_path, bad, message):
     with pytest.raises(InputError, match=message):
         export_tsv(benchmark(bad), tmp_path / "Set.tsv")
     assert not list(tmp_path.iterdir())
+
+
+def test_paths_below_a_folder(tmp_path):
+    (tmp_path / "videos" / "davis").mkdir(parents=True)
+    (tmp_path / "videos" / "davis" / "bus.mp4").touch()
+    far = benchmark(item(0, ["a", "b"], video="https://host/main/videos/davis/bus.mp4"))
+    read = [
+        pd.read_csv(export_tsv(far, tmp_path / "Set.tsv", root).file, sep="\t").loc[0, ["video", "video_path"]].tolist()
+        for root in (None, tmp_path / "videos")
+    ]
+    assert read == [
+        ["main__videos__davis__bus", "https://host/main/videos/davis/bus.mp4"],
+        ["davis__bus", "davis/bus.mp4"],
+    ]
+    with pytest.raises(InputError, match="are not here"):
+        export_tsv(far, tmp_path / "Set.tsv", tmp_path / "elsewhere")

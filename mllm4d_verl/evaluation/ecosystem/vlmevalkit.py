@@ -10,14 +10,17 @@ columns A, B, ... (`utils/multiple_choice.py`) or in `candidates`, a Python list
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from mllm4d_verl.data_tools.atomic import atomic_path
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.schema import LETTERS
 
+from ..benchmark_questions import find_videos
 from ..benchmarks.base import CHOICE, Benchmark, Item
 
 
@@ -41,18 +44,24 @@ class Exported:
         return {"file": str(self.file), "questions": self.questions, "reworded": self.reworded}
 
 
-def export_tsv(benchmark: Benchmark, out: str | Path) -> Exported:
+def export_tsv(benchmark: Benchmark, out: str | Path, media_root: str | Path | None = None) -> Exported:
     """Write the questions of `benchmark` to the TSV `out`.
+
+    With `media_root`, the folder of the videos, `video_path` is relative to it; else it is as the questions have it.
 
     Columns: index (0-based), video, video_path, question, A and so on, candidates, answer, category, split, id.
 
     Raises:
         InputError: a question without options, one that asks for a number, or an option that pandas would read as a
-            missing cell ("None", "NA"), so that VLMEvalKit would drop it.
+            missing cell ("None", "NA"), so that VLMEvalKit would drop it; videos that are not in `media_root`.
     """
     import pandas as pd
 
     width = max((len(item.options) for item in benchmark.items), default=0)
+    if media_root is not None:
+        found = find_videos(benchmark, Path(media_root).expanduser())
+        items = tuple(replace(item, video=os.path.relpath(path, Path(media_root).expanduser())) for item, path in found)
+        benchmark = replace(benchmark, items=items)
     rows = [_row(index, item, width, benchmark.name) for index, item in enumerate(benchmark.items)]
     with atomic_path(out) as temporary:
         frame = pd.DataFrame(rows)
@@ -82,11 +91,12 @@ def _row(index: int, item: Item, width: int, name: str) -> dict[str, Any]:
             field="options",
             remedy="VLMEvalKit's video MCQ layout holds no other",
         )
+    path = PurePosixPath(urlsplit(item.video).path if "://" in item.video else item.video)
     options = [*item.options, *[""] * (width - len(item.options))]
     return {
         "index": index,
         # names the folder of cached frames, so it holds no slash
-        "video": "__".join(part for part in PurePosixPath(item.video).with_suffix("").parts if part != "/"),
+        "video": "__".join(part for part in path.with_suffix("").parts if part not in ("/", "..")),
         "video_path": item.video,
         "question": item.question,
         **dict(zip(LETTERS, options, strict=False)),
