@@ -25,7 +25,8 @@ def demo(
     """Teach a tiny model to see and to reason, on a CPU, and show what each stage brought."""
     from mllm4d_verl.cli.output import emit_json
     from mllm4d_verl.training.console import console
-    from mllm4d_verl.training.demo import demo_comparison, demo_table, run_demo
+    from mllm4d_verl.training.demo import run_demo
+    from mllm4d_verl.training.demo_table import demo_comparison, demo_table
     from mllm4d_verl.training.recipe import find_recipe
     from mllm4d_verl.training.run import TrainingError
 
@@ -34,7 +35,7 @@ def demo(
     except TrainingError as error:
         console.print(f"mllm4d: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    console.print(demo_table(result.summary))
+    console.print(demo_table(result.results))
     console.print(demo_comparison(result.summary), highlight=False)
     minutes, gib = result.summary["seconds"] / 60, result.summary["peak_memory_bytes"] / 2**30
     console.print(f"{minutes:.1f} minutes in all stages, at most {gib:.1f} GiB of memory", highlight=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mllm4d_verl.data_tools.atomic import atomic_path
 from mllm4d_verl.data_tools.errors import InputError
 
 from .command import TrainingJob
@@ -25,6 +26,7 @@ from .validation import check_inputs
 if TYPE_CHECKING:
     from mllm4d_verl.data_tools.annotation.config import AnnotateConfig
     from mllm4d_verl.evaluation import Comparison
+    from mllm4d_verl.evaluation.successive import SuccessiveRuns
 
 SETTINGS_FILE = "demo.yaml"
 # verl's name of the mean reward of a step's responses.
@@ -38,6 +40,8 @@ _EVALUATED = (
     ("cold start", "cold-start", "cold-start"),
     ("GRPO", "grpo", "grpo"),
 )
+# The model whose controls tell what sight and order bring: name, and its stage.
+_CONTROLLED = ("GRPO", "grpo")
 # What GRPO brought is told from answers sampled as it samples them, question by question.
 _COMPARED = (("cold start", "cold-start"), ("GRPO", "grpo"))
 
@@ -48,11 +52,13 @@ class DemoResult:
 
     Attributes:
         summary: content of summary.json.
+        results: the final table's figures, as in the summary's `results`.
         summary_file: the file.
         curve_file: PNG of the reward over GRPO's steps.
     """
 
     summary: dict[str, Any]
+    results: SuccessiveRuns
     summary_file: Path
     curve_file: Path
 
@@ -115,11 +121,12 @@ def run_demo(recipe: Recipe, out: Path, seed: int = 0, scale: str = "full", stal
     demo.make_data()
     demo.train()
     demo.evaluate()
-    summary = demo.summary(scale)
+    results = demo.results()
+    summary = demo.summary(scale, results)
     summary_file, curve_file = out / "summary.json", out / "reward.png"
     summary_file.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
     plot_rewards(summary["reward_curve"], curve_file)
-    return DemoResult(summary, summary_file, curve_file)
+    return DemoResult(summary, results, summary_file, curve_file)
 
 
 @dataclass
@@ -168,25 +175,35 @@ class _Demo:
     def evaluate(self) -> None:
         for name, stage, asked_as in _EVALUATED:
             settings = {**self.settings["evaluation"], "template": self._prompt_of(asked_as), "dataset": self._frames()}
-            self._stage(
-                f"evaluation-{stage}",
-                settings,
-                (stage, "questions"),
-                f"evaluation/{stage}",
-                lambda name=name, stage=stage, settings=settings: self._evaluate(name, stage, stage, settings),
-            )
+            self._evaluation_stage(f"evaluation-{stage}", name, stage, stage, settings)
+        name, stage = _CONTROLLED
+        for control in self.settings["controls"]:
+            settings = {**self.settings["evaluation"], "template": self._prompt_of("grpo"), "dataset": self._frames()}
+            folder = _control_folder(control)
+            self._evaluation_stage(folder, f"{name} {control}", stage, folder, {**settings, "control": control})
         for name, stage in _COMPARED:
             settings = {**self.settings["comparison"], "template": self._prompt_of("grpo"), "dataset": self._frames()}
             folder = f"{stage}-sampled"
-            self._stage(
-                folder,
-                settings,
-                (stage, "questions"),
-                f"evaluation/{folder}",
-                lambda name=f"{name}, sampled", stage=stage, folder=folder, settings=settings: self._evaluate(
-                    name, stage, folder, settings
-                ),
-            )
+            self._evaluation_stage(folder, f"{name}, sampled", stage, folder, settings)
+        limits = self.settings["text_only"]
+        product = "evaluation/text_only.json"
+        self._stage("text-only", limits, ("questions",), product, lambda: self._text_only(limits, self.out / product))
+
+    def results(self) -> SuccessiveRuns:
+        """All stages and controls on the held-out questions, with the paired tests between them."""
+        from mllm4d_verl.evaluation.named_runs import read_runs
+        from mllm4d_verl.evaluation.successive import successive_runs
+
+        folder = self.out / "evaluation"
+        stages = [f"{name}={folder / stage}" for name, stage, _ in _EVALUATED]
+        controls = [f"{_CONTROLLED[0]} {name}={folder / _control_folder(name)}" for name in self.settings["controls"]]
+        runs = read_runs([*stages, *controls])
+        tasks = self.log.records["text-only"]["figures"]["tasks"]
+        return successive_runs(
+            runs[: len(stages)],
+            runs[len(stages) :],
+            {task: figures["accuracy"] for task, figures in tasks.items()},
+        )
 
     def comparison(self) -> Comparison:
         """GRPO against its cold start on sampled answers to the held-out questions of the tasks it was trained on."""
@@ -203,7 +220,7 @@ class _Demo:
         )
         return compare_records(before, after)
 
-    def summary(self, scale: str) -> dict[str, Any]:
+    def summary(self, scale: str, results: SuccessiveRuns) -> dict[str, Any]:
         records = self.log.records
         stages = {
             name: {key: record[key] for key in ("seconds", "peak_memory_bytes", "reused")}
@@ -221,6 +238,8 @@ class _Demo:
             "questions": records["questions"]["figures"],
             "check": records["check"]["figures"],
             "models": {name: records[f"evaluation-{stage}"]["figures"] for name, stage, _ in _EVALUATED},
+            "results": results.to_dict(),
+            "text_only": records["text-only"]["figures"],
             "reward_curve": curve,
             "comparison": self.comparison().to_dict(),
         }
@@ -325,6 +344,25 @@ class _Demo:
             result = run_training(plan, stall_minutes=self.stall_minutes, on_step=progress.on_step)
         return {"steps": result.step, "metrics": result.metrics.get(result.step, {})}
 
+    def _evaluation_stage(self, log_name: str, name: str, stage: str, folder: str, settings: dict[str, Any]) -> None:
+        self._stage(
+            log_name,
+            settings,
+            (stage, "questions"),
+            f"evaluation/{folder}",
+            lambda: self._evaluate(name, stage, folder, settings),
+        )
+
+    def _text_only(self, limits: dict[str, Any], out: Path) -> dict[str, Any]:
+        """What guesses from the questions' text alone reach, on clips that they have not learnt from."""
+        from mllm4d_verl.data_tools.blind import blind_accuracy, read_blind_rows
+
+        found = blind_accuracy(read_blind_rows(self.out / "qa"), self.seed, **limits)
+        figures = {"tasks": {task: {**asdict(one), "verdict": one.verdict} for task, one in found.items()}}
+        with atomic_path(out) as part:
+            Path(part).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        return figures
+
     def _evaluate(self, name: str, stage: str, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
         from mllm4d_verl.evaluation import evaluate
 
@@ -369,52 +407,6 @@ class _Demo:
         return self.out / "model" if stage == "model" else self.out / stage / "hf"
 
 
-def demo_table(summary: dict[str, Any]) -> Any:
-    """A rich table of the models on held-out clips."""
-    from rich.table import Table
-
-    questions = next(iter(summary["models"].values()))["questions"]
-    table = Table(title=f"Held-out clips, {questions} questions; 95% intervals", title_justify="left")
-    table.add_column("model", no_wrap=True)
-    for heading in ("prompt", "accuracy %", "chance", "format", "ST-reward", "invalid"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, figures in summary["models"].items():
-        chance = figures["chance"]
-        table.add_row(
-            name,
-            figures["template"],
-            f"{100 * figures['accuracy']:.1f}{_range(figures['accuracy_interval'], 100, 0)}",
-            "" if chance is None else f"{100 * chance:.1f}",
-            f"{figures['format']:.2f}",
-            f"{figures['reward']:.2f}{_range(figures['reward_interval'], 1, 2)}",
-            str(figures["invalid"]),
-        )
-    return table
-
-
-def demo_comparison(summary: dict[str, Any]) -> str:
-    """What GRPO brought, in words and figures."""
-    overall = summary["comparison"]["overall"]
-    return (
-        f"GRPO minus its cold start, {overall['questions']} held-out questions of the tasks it was trained on, answers "
-        f"sampled as in training: ST-reward {_difference(overall['reward'], 1, 3)}, "
-        f"accuracy {_difference(overall['accuracy'], 100, 1)} points"
-    )
-
-
-def _difference(interval: dict[str, Any], factor: float, decimals: int) -> str:
-    estimate, low, high = (interval[name] for name in ("estimate", "low", "high"))
-    text = f"{factor * estimate:+.{decimals}f}"
-    return text if low is None else f"{text} ({factor * low:+.{decimals}f} to {factor * high:+.{decimals}f})"
-
-
-def _range(interval: list[float | None], factor: float, decimals: int) -> str:
-    if None in interval:  # too few clips for an interval
-        return ""
-    low, high = (f"{factor * bound:.{decimals}f}" for bound in interval)
-    return f" ({low}-{high})"
-
-
 def plot_rewards(curve: list[tuple[int, float]], file: Path, window: int = 10) -> None:
     """Draw the mean reward of every GRPO step and its running mean.
 
@@ -438,6 +430,10 @@ def plot_rewards(curve: list[tuple[int, float]], file: Path, window: int = 10) -
     axes.legend()
     figure.savefig(file, dpi=120)
     plt.close(figure)
+
+
+def _control_folder(control: str) -> str:
+    return f"{_CONTROLLED[1]}-{control}"
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 pytest.importorskip("verl")
 
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.evaluation import ResponseRecord, score_records
+from mllm4d_verl.evaluation.named_runs import NamedRun
+from mllm4d_verl.evaluation.successive import successive_runs
 from mllm4d_verl.training.demo import (
     annotation_config,
-    demo_comparison,
     demo_settings,
-    demo_table,
     plot_rewards,
     question_config,
 )
 from mllm4d_verl.training.demo_check import check_rows, demo_check
+from mllm4d_verl.training.demo_table import demo_comparison, demo_table
 from mllm4d_verl.training.recipe import STAGES, find_recipe
 from mllm4d_verl.training.stages import StageLog
 
@@ -170,23 +177,56 @@ class TestStageLog:
         assert record["peak_memory_bytes"] > 0
 
 
-def test_table_without_intervals():
-    from rich.console import Console
+def run_of(name: str, rights: list[bool], control: str | None = None) -> NamedRun:
+    """A run over questions of one clip each, with the right letter or a wrong one."""
+    truth = {"answer": "A", "options": ["left", "right"]}
+    records = [
+        ResponseRecord(
+            id=f"q{number}",
+            task="camera_relative_direction",
+            clip_id=f"clip{number}",
+            truth=truth,
+            response=f"<answer>{'A' if right else 'B'}</answer>",
+        )
+        for number, right in enumerate(rights)
+    ]
+    return NamedRun(name, score_records(records), {"control": control})
 
-    figures = {
-        "template": "direct",
-        "questions": 3,
-        "accuracy": 0.5,
-        "accuracy_interval": [None, None],
-        "chance": 0.25,
-        "invalid": 1,
-        "reward": 0.4,
-        "reward_interval": [0.3, 0.5],
-        "format": 1.0,
-    }
-    console = Console(record=True, width=80)
-    console.print(demo_table({"models": {"base": figures}}))
-    assert "0.40 (0.30-0.50)" in console.export_text()
+
+class TestTable:
+    @pytest.fixture(scope="class")
+    def results(self):
+        base, grpo = [number < 10 for number in range(40)], [number < 30 for number in range(40)]
+        return successive_runs(
+            [run_of("base", base), run_of("GRPO", grpo)],
+            [run_of("GRPO blind", base, "blind")],
+            {"camera_relative_direction": 0.475},
+        )
+
+    def test_shows_models_steps_and_tasks_in_80_columns(self, results):
+        console = Console(record=True, width=80, file=io.StringIO())
+        console.print(demo_table(results))
+        text = console.export_text()
+        assert max(map(len, text.splitlines())) <= 80
+        assert "Held-out clips, 40 questions" in text
+        assert re.search(r"GRPO +75\.0 \(\d+-\d+\) +50\.0 +47\.5", text)
+        assert re.search(r"base → GRPO +\+50\.0 \(\+\d+, \+\d+\) +0 / 20 +<0\.001", text)
+        assert re.search(r"GRPO → blind +-50\.0 \(-\d+, -\d+\) +20 / 0 +<0\.001", text)
+        assert re.search(r"camera relative direction +40 +50\.0 +47\.5 +25\.0 +75\.0 +25\.0", text)
+
+    def test_all_of_it_is_in_the_summary(self, results):
+        content = json.loads(json.dumps(results.to_dict(), allow_nan=False))
+        assert [name for name, run in content["runs"].items() if run["control"]] == ["GRPO blind"]
+        assert content["runs"]["GRPO"]["overall"]["accuracy"]["estimate"] == 0.75
+        assert [(step["before"], step["after"]) for step in content["steps"]] == [
+            ("base", "GRPO"),
+            ("GRPO", "GRPO blind"),
+        ]
+        assert content["steps"][0]["overall"]["mcnemar_p"] == pytest.approx(2**-19)
+        assert content["text_only"] == {"overall": 0.475, "tasks": {"camera_relative_direction": 0.475}}
+
+    def test_a_task_without_a_text_only_guess_has_no_overall_one(self, results):
+        assert replace(results, text_only={}).text_only_accuracy is None
 
 
 @pytest.mark.parametrize(

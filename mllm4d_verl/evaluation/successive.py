@@ -1,0 +1,113 @@
+"""Runs that follow each other, the stages of a training: each against the one before, controls against the full run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from .comparison import TaskComparison, compare_records
+from .named_runs import NamedRun
+from .statistics import Interval
+from .summary import Summary, TaskSummary, summarise
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run against another on the same questions; differences are `after` minus `before`."""
+
+    before: str
+    after: str
+    overall: TaskComparison
+    tasks: list[TaskComparison]
+
+
+@dataclass(frozen=True)
+class SuccessiveRuns:
+    """What a final table shows.
+
+    Attributes:
+        summaries: name of the run -> its figures: the stages in their order, then the controls.
+        steps: each stage against the one before it, then each control against the last stage.
+        text_only: task -> accuracy of the best guess from the text alone, as a share; no entry where it is not
+            known.
+        control_names: runs that are controls.
+    """
+
+    summaries: dict[str, Summary]
+    steps: list[Step]
+    text_only: dict[str, float]
+    control_names: tuple[str, ...]
+
+    @property
+    def text_only_accuracy(self) -> float | None:
+        """Mean over the questions of the stages; None where a task has no guess."""
+        tasks = next(iter(self.summaries.values())).tasks
+        if any(task.task not in self.text_only for task in tasks):
+            return None
+        return sum(task.questions * self.text_only[task.task] for task in tasks) / sum(task.questions for task in tasks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: runs, steps and tasks, with all intervals and counts."""
+        return {
+            "runs": {
+                name: {
+                    "control": name in self.control_names,
+                    "overall": _figures(summary.overall),
+                    "mean_of_tasks": summary.mean_of_tasks.to_dict(),
+                    "tasks": {task.task: _figures(task) for task in summary.tasks},
+                }
+                for name, summary in self.summaries.items()
+            },
+            "steps": [asdict(step) for step in self.steps],
+            "text_only": {"overall": self.text_only_accuracy, "tasks": dict(self.text_only)},
+        }
+
+
+def successive_runs(
+    stages: Sequence[NamedRun], controls: Sequence[NamedRun] = (), text_only: Mapping[str, float] | None = None
+) -> SuccessiveRuns:
+    """Figures and paired tests of the stages of a training.
+
+    Args:
+        stages: in their order, over the same questions.
+        controls: runs of the last stage's model with a control, over the questions of `stages` or some of them.
+        text_only: task -> accuracy from text alone, such as `data_tools.blind.blind_accuracy` gives.
+
+    Raises:
+        InputError: two runs have no question in common, or differ in what is right.
+    """
+    pairs = [*pairwise(stages), *((stages[-1], control) for control in controls)]
+    steps = []
+    for before, after in pairs:
+        comparison = compare_records(before.records, after.records)
+        steps.append(Step(before.name, after.name, comparison.overall, comparison.tasks))
+    return SuccessiveRuns(
+        {run.name: summarise(run.records) for run in (*stages, *controls)},
+        steps,
+        dict(text_only or {}),
+        tuple(control.name for control in controls),
+    )
+
+
+def _figures(task: TaskSummary) -> dict[str, Any]:
+    content = asdict(task)
+    content.pop("task")
+    return content
+
+
+def percent_text(interval: Interval, signed: bool = False) -> str:
+    """An accuracy, or a signed difference of two in points, with its interval: `62.5 (58-67)`, `+9.2 (+5, +13)`."""
+    if interval.estimate is None:
+        return "-"
+    sign, joint = ("+", ", ") if signed else ("", "-")
+    estimate = f"{100 * interval.estimate:{sign}.1f}"
+    if interval.low is None or interval.high is None:
+        return estimate
+    return f"{estimate} ({100 * interval.low:{sign}.0f}{joint}{100 * interval.high:{sign}.0f})"
+
+
+def p_text(p: float) -> str:
+    """A p-value with three decimals; below that, that it is below."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
