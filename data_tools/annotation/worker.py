@@ -271,9 +271,12 @@ def _where(error: BaseException) -> str:
 
 
 def prepare_process(threads: int) -> None:
-    """Threads and messages of the libraries that read clips."""
+    """Threads and messages of the libraries that read clips, and the code: no clip's time is to go by on imports."""
     import av
     import cv2
+
+    from .. import readers  # noqa: F401
+    from . import clip  # noqa: F401
 
     cv2.setNumThreads(threads)
     av.logging.set_level(av.logging.PANIC)

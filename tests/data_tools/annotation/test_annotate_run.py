@@ -186,7 +186,7 @@ def faulty(world) -> Path:
     """A folder annotated from clips of which one is good."""
     root, out = world.parent / "faulty", world.parent / "faulty_out"
     make_faulty(world, root)
-    annotate(find_source(root), out, settings(run__seconds_to_open=2, run__seconds_per_frame=0.25), workers=2)
+    annotate(find_source(root), out, settings(run__seconds_to_open=4, run__seconds_per_frame=0.25), workers=2)
     return out
 
 
@@ -214,7 +214,7 @@ class TestFaults:
             ("bad_json", "bad input", r"calibration\.json.*does not parse"),
             ("nan_poses", "bad input", r"poses\.txt.*5"),
             ("other_length", "bad input", "8 frames.*6"),
-            ("hangs", "timeout", r"not finished within 2 s and 0\.25 s per frame"),
+            ("hangs", "timeout", r"not finished within 4 s and 0\.25 s per frame"),
         ],
     )
     def test_quarantine(self, faulty, clip, kind, text):
