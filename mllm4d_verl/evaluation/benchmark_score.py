@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,15 @@ def write_scored(path: str | Path, result: BenchmarkScore) -> Path:
     return Path(path)
 
 
+def macro_mean(per_task: Mapping[str, float], groups: Mapping[str, str]) -> float:
+    """Mean over tasks, where tasks of one group (see `Benchmark.macro_groups`) are averaged first."""
+    by_group: dict[str, list[float]] = defaultdict(list)
+    for task, accuracy in per_task.items():
+        by_group[groups.get(task, task)].append(accuracy)
+    means = [sum(group) / len(group) for group in by_group.values()]
+    return sum(means) / len(means)
+
+
 def _figures(items: Sequence[Item], scores: Sequence[Score]) -> Figures:
     n, correct = len(items), sum(score.correct for score in scores)
     valid = [score.correct for score in scores if score.verdict.is_valid]
@@ -183,11 +192,7 @@ def _figures(items: Sequence[Item], scores: Sequence[Score]) -> Figures:
 
 def _macro(items: Sequence[Item], scores: Sequence[Score], per_task: dict[str, Figures], groups: Any) -> Interval:
     """Mean over tasks. Tasks of one macro group are averaged first, each weighing the same, as their benchmark does."""
-    by_group: dict[str, list[float]] = defaultdict(list)
-    for task, figures in per_task.items():
-        by_group[groups.get(task, task)].append(figures.strict.estimate or 0.0)
-    means = [sum(group) / len(group) for group in by_group.values()]
-    estimate = sum(means) / len(means)
+    estimate = macro_mean({task: figures.strict.estimate or 0.0 for task, figures in per_task.items()}, groups)
     # of the spread the interval of plain group means is a close picture; the estimate itself is exact
     spread = group_mean_interval(
         [score.correct for score in scores], [item.clip for item in items], [groups.get(i.task, i.task) for i in items]
