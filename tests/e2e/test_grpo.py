@@ -1,4 +1,7 @@
-"""`mllm4d train grpo`: Ray, FSDP, vLLM and the ST-reward; killed after a checkpoint, resumed, merged."""
+"""`mllm4d train grpo`: Ray, FSDP, vLLM and the ST-reward; killed after a checkpoint, resumed, merged.
+
+On real pixels, KITTI's, in the released RFT format, where they are; else on the procedural world.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,43 @@ import math
 from pathlib import Path
 
 import pytest
+from kitti import KITTI, PROMPT, ask, read_prompts, write_clips
 from small_world import write_questions_of_small_world
+
+from mllm4d_verl.data_tools.released import write_rft
 
 STEPS = 2
 
 
 @pytest.mark.e2e
-def test_two_steps_with_checkpoint_resume_after_a_kill_and_merge(tiny_model, run_command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pixels", ["real", "rendered"])
+def test_two_steps_with_checkpoint_resume_after_a_kill_and_merge(
+    pixels: str, tiny_model, run_command, tmp_path: Path
+) -> None:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    questions, out = write_questions_of_small_world(tmp_path), tmp_path / "out"
+    if pixels == "real" and not KITTI.is_dir():
+        pytest.skip(f"the KITTI frames are not there: {KITTI}")
+    if pixels == "rendered" and KITTI.is_dir():
+        pytest.skip("done on real pixels, which are there")
+    model, out = tiny_model("qwen3_vl"), tmp_path / "out"
+    overrides: tuple[str, ...] = ()
+    if pixels == "real":
+        data = write_rft(tmp_path / "rft.jsonl", ask(write_clips(tmp_path)))
+        overrides = (
+            *(f"data.{key}={value}" for key, value in PROMPT.items()),
+            *("data.max_prompt_length=1024", "actor_rollout_ref.rollout.max_model_len=1152"),
+        )
+    else:
+        data = write_questions_of_small_world(tmp_path)
     command = [
         *("python", "-m", "mllm4d_verl.cli.main", "train", "grpo", "--recipe", "tiny_cpu", "--json"),
-        *("--model", str(tiny_model("qwen3_vl")), "--data", str(questions), "--out", str(out)),
+        *("--model", str(model), "--data", str(data), "--out", str(out)),
         *("data.train_batch_size=2", "data.max_response_length=16"),
         *("actor_rollout_ref.actor.ppo_mini_batch_size=2", "actor_rollout_ref.rollout.n=2"),
         "actor_rollout_ref.rollout.max_num_seqs=8",
         *(f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1"),
+        *overrides,
     ]
     marker = out / "checkpoints" / "latest_checkpointed_iteration.txt"
     killed = run_command(command, tmp_path / "killed", until=lambda log: marker.exists())
@@ -34,10 +57,17 @@ def test_two_steps_with_checkpoint_resume_after_a_kill_and_merge(tiny_model, run
     finished = run_command(command, tmp_path / "resumed").check()
     report = json.loads(finished.output.strip().splitlines()[-1])
     assert report["step"] == STEPS
-    launch = out / "metrics" / "launch_001.jsonl"
-    steps = [json.loads(line)["step"] for line in launch.read_text().splitlines()]
-    assert steps == [2], "it started again instead of resuming"
-    assert math.isfinite(report["metrics"]["critic/score/mean"])
+    launches = [
+        [json.loads(line) for line in (out / "metrics" / f"launch_{number:03d}.jsonl").read_text().splitlines()]
+        for number in range(2)
+    ]
+    assert [step["step"] for step in launches[1]] == [2], "it started again instead of resuming"
+    for step in (launches[0][0]["data"], launches[1][0]["data"]):
+        assert all(math.isfinite(step[key]) for key in step if key.startswith(("critic/", "actor/"))), step
+        assert step["rollout_corr/k3_kl"] < 1e-5
+        if pixels == "real":
+            lengths = [len(ids) for ids, _ in read_prompts(data, model)]
+            assert min(lengths) <= step["prompt_length/min"] <= step["prompt_length/max"] <= max(lengths)
 
-    model = AutoModelForImageTextToText.from_pretrained(report["model"])
-    assert len(AutoProcessor.from_pretrained(report["model"]).tokenizer) == model.config.text_config.vocab_size
+    trained = AutoModelForImageTextToText.from_pretrained(report["model"])
+    assert len(AutoProcessor.from_pretrained(report["model"]).tokenizer) == trained.config.text_config.vocab_size

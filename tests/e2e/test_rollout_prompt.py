@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from plain_verl import check_agreement, write_rows
 
 UPDATES = 3
 
@@ -21,42 +21,6 @@ LORA = (
 )
 
 
-def verl_rows(folder: Path, write_video: Callable) -> Path:
-    """Rows as any verl user writes them: several frame rates, two videos in a prompt, text like a timestamp."""
-    texts = [
-        "<video>does it move left?",
-        "Look: <video> at <1.0 seconds>, does it move?",
-        "<video>then<video>which moves?",
-        "<video>?",
-    ]
-    rows = []
-    for i, text in enumerate(texts):
-        videos = [
-            {
-                "type": "video",
-                "video": str(
-                    write_video(folder / f"{i}_{k}.mp4", num_frames=16, fps=(3.0, 8.0, 30.0)[(i + k) % 3], seed=i)
-                ),
-                "nframes": 4 + 4 * k,
-                "min_pixels": 784,
-                "max_pixels": 64 * 64,
-            }
-            for k in range(text.count("<video>"))
-        ]
-        rows.append(
-            {
-                "data_source": "test",
-                "prompt": [{"role": "user", "content": text}],
-                "videos": videos,
-                "reward_model": {"style": "rule", "ground_truth": '{"answer": "B"}'},
-                "extra_info": {"index": i},
-            }
-        )
-    path = folder / "rows.parquet"
-    pd.DataFrame(rows).to_parquet(path)
-    return path
-
-
 # An untrained model earns nothing from the ST-reward. This one differs from answer to answer, so that weights move.
 REWARD = """
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **options):
@@ -65,10 +29,10 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **op
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("tuned", ["full", "lora"])
-@pytest.mark.parametrize("arch", ["qwen3_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize(("arch", "tuned"), [("qwen3_vl", "lora"), ("qwen2_5_vl", "full"), ("qwen2_5_vl", "lora")])
 def test_rollout_and_actor_agree(arch: str, tuned: str, tiny_model, run_command, write_video, tmp_path: Path) -> None:
-    data = verl_rows(tmp_path, write_video)
+    """The fourth case, all weights of a Qwen3-VL, is in test_plain_verl_command.py."""
+    data = write_rows(tmp_path, write_video)
     reward = tmp_path / "reward.py"
     reward.write_text(REWARD)
     run = run_command(
@@ -92,12 +56,7 @@ def test_rollout_and_actor_agree(arch: str, tuned: str, tiny_model, run_command,
         ],
         tmp_path,
     ).check()
-    gradients = [step["actor/grad_norm"] for step in run.metrics if "actor/grad_norm" in step]
-    assert len(gradients) == UPDATES, run.metrics
-    assert min(gradients) > 0, gradients
-    divergence = [step["rollout_corr/k3_kl"] for step in run.metrics if "rollout_corr/k3_kl" in step]
-    assert len(divergence) == UPDATES, run.metrics
-    assert max(divergence) < 1e-5, divergence
+    check_agreement(run.metrics, UPDATES)
 
 
 QUESTION = "does it move left?"
