@@ -1,95 +1,33 @@
-"""The tasks beside the seven: values against plain formulas, rows that keep the contract."""
+"""The tasks beside the seven: rows that keep the contract, and whose values are those of the references."""
 
-import itertools
-import math
 from collections import Counter
 
-import numpy as np
 import pytest
 from clip_samples import make_clip
+from solver_references import Scene, measure
 
-from mllm4d_verl.data_tools.geometry import viewing_turn_degrees
 from mllm4d_verl.data_tools.questions import QuestionConfig, Thresholds, build_questions
+from mllm4d_verl.data_tools.sampling import sample_frame_indices
 from mllm4d_verl.data_tools.schema import EXTRA_TASKS, check_row
 
+NUM_FRAMES = 8
 CLIPS = {f"clip_{seed:05d}": make_clip(seed) for seed in range(40)}
-#: Where the plain way searches: metres, seconds.
-TOLERANCES = {"will_they_meet": 1e-4, "time_of_closest_approach": 1e-5}
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return build_questions(CLIPS.values(), QuestionConfig(num_frames=8, tasks=EXTRA_TASKS, max_per_clip=40))
+    return build_questions(CLIPS.values(), QuestionConfig(num_frames=NUM_FRAMES, tasks=EXTRA_TASKS, max_per_clip=40))
 
 
-def _valley(ahead, after):
-    """Share of the way from `ahead` to `after` at which it is nearest to the origin, and that distance, by search."""
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        third = (high - low) / 3
-        left, right = (math.dist((0, 0, 0), ahead + s * (after - ahead)) for s in (low + third, high - third))
-        low, high = (low, high - third) if left < right else (low + third, high)
-    return low, math.dist((0, 0, 0), ahead + low * (after - ahead))
-
-
-def _plain(row):
-    """The measure by the formula in the task's first line."""
-    clip, (i, j) = CLIPS[row.clip_id], row.meta["clip_frames"]
-    one, two = (
-        next((t for t in clip.objects if t.id == row.meta.get(k)), None) for k in ("object_id", "other_object_id")
-    )
-    seconds = (j - i) / clip.fps
-    centers = clip.camera_centers
-
-    def middle(track, frame):
-        return sum(point.astype(float) for point in track.points[frame]) / len(track.points[frame])
-
-    def near(track):
-        return min(np.linalg.norm(point - centers[j]) for point in track.points[j].astype(float))
-
-    def apart(frame):
-        return np.linalg.norm(middle(one, frame) - middle(two, frame))
-
-    def closest_time():
-        frames = np.round(np.linspace(0, clip.num_frames - 1, 8)).astype(int)
-        frames = [f for f in frames if i <= f <= j]
-        best = (np.inf, None)
-        for a, b in itertools.pairwise(frames):
-            ahead, after = middle(one, a) - centers[a], middle(one, b) - centers[b]
-            low, least = _valley(ahead, after)
-            best = min(best, (least, (a + low * (b - a) - i) / clip.fps))
-        return best[1]
-
-    def least_gap():
-        before, now = middle(two, i) - middle(one, i), middle(two, j) - middle(one, j)
-        return _valley(now, 2 * now - before)[1]
-
-    def moving():
-        seen = [t for t in clip.objects if t.is_moving and len(t.points[i]) and len(t.points[j])]
-        return sum(np.linalg.norm(middle(t, j) - middle(t, i)) >= Thresholds().min_motion_m for t in seen)
-
-    plain = {
-        "time_of_closest_approach": closest_time,
-        "will_they_meet": least_gap,
-        "moving_object_count": moving,
-        "object_object_distance": lambda: apart(j),
-        "object_object_relative_distance": lambda: apart(j) - apart(i),
-        "object_speed": lambda: np.linalg.norm(middle(one, j) - middle(one, i)) / seconds,
-        "camera_speed": lambda: np.linalg.norm(centers[j] - centers[i]) / seconds,
-        "nearer_object": lambda: near(one) - near(two),
-        "occlusion_order": lambda: near(one) - near(two),
-        "camera_rotation_yaw": lambda: abs(viewing_turn_degrees(clip.cam_to_world[i], clip.cam_to_world[j])[0]),
-        "camera_rotation_pitch": lambda: abs(viewing_turn_degrees(clip.cam_to_world[i], clip.cam_to_world[j])[1]),
-    }
-    return plain[row.task]()
-
-
-def test_values_agree_with_plain_formulas(rows):
+def test_values_agree_with_the_references(rows):
+    scenes = {name: Scene(clip, sample_frame_indices(clip.num_frames, NUM_FRAMES)) for name, clip in CLIPS.items()}
     checked = Counter()
     for row in rows:
         check_row(row)
-        expected = _plain(row)
-        assert row.meta["measure"] == pytest.approx(expected, abs=TOLERANCES.get(row.task, 2e-6)), row.task
+        ids = [track.id for track in CLIPS[row.clip_id].objects]
+        one, two = (ids.index(row.meta[name]) if name in row.meta else -1 for name in ("object_id", "other_object_id"))
+        expected = measure(row.task, scenes[row.clip_id], row.start_frame, row.end_frame, one, two, Thresholds())
+        assert row.meta["measure"] == pytest.approx(expected, abs=2e-6), row.task  # files hold six decimals
         checked[row.task] += 1
         if row.task in ("nearer_object", "occlusion_order"):
             track = next(t for t in CLIPS[row.clip_id].objects if t.description == row.answer_text)
