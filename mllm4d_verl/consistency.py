@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mllm4d_verl.data_tools.questions import solvers
 from mllm4d_verl.data_tools.questions.config import Thresholds
+from mllm4d_verl.data_tools.questions.geometry import ClipGeometry
+from mllm4d_verl.data_tools.questions.tasks import Asked, Refusals, Solved, Task, task_of
+from mllm4d_verl.data_tools.questions.tasks.base import changes
 from mllm4d_verl.data_tools.schema import Clip4D, ObjectTrack
 from mllm4d_verl.reward import Response, Truth, Vector, chosen_option, reward_component
 from mllm4d_verl.reward.accuracy import stated_number
@@ -27,11 +29,7 @@ _NEEDED = {
     "object_camera_relative_direction_lateral": ((False, False), (True, True)),  # the camera at the start cancels out
     "object_camera_relative_direction_longitudinal": ((False, False), (True, True)),
 }
-_CHANGES = {
-    "object_camera_relative_distance": solvers.DISTANCE_CHANGES,
-    "object_camera_relative_direction_lateral": solvers.LATERAL_CHANGES,
-    "object_camera_relative_direction_longitudinal": solvers.DISTANCE_CHANGES,
-}
+_ASKED = Asked(*(np.array([place]) for place in (0, 1, 0, -1)))  # from frame 0 to frame 1, of object 0
 _Slots = tuple[Point | None, Point | None]
 
 
@@ -39,7 +37,7 @@ _Slots = tuple[Point | None, Point | None]
 def consistency_reward(response: Response, truth: Truth) -> float | None:
     """1 if the option that the response chooses is the one its own centres entail, else 0, right or wrong.
 
-    The question's solver (`data_tools/questions/solvers.py`) is run on the stated centres: the object as one point, the
+    The question's solver (`data_tools/questions/tasks/`) is run on the stated centres: the object as one point, the
     start camera's rotation and the threshold tau from the truth. Where the true measure is known, what the solver makes
     of the true centres is corrected to it, so that distances to an object's nearest point are not taken to its middle.
 
@@ -51,13 +49,18 @@ def consistency_reward(response: Response, truth: Truth) -> float | None:
     if needed is None or not truth.options or truth.letter is None:
         return None
     true = _take(truth.camera_center, needed[0]), _take(truth.object_center, needed[1])
-    if None in true or _entailed(truth, *true) != truth.letter:
+    if true[0] is None or true[1] is None:
+        return None
+    task, solved = _solve(truth, true[0], true[1])
+    known = truth.fields.get("measure")
+    correction = known - float(solved.measure[0]) if isinstance(known, float) else 0.0
+    if _entailed(truth, task, solved, correction) != truth.letter:
         return None
     stated = _take(_points(response.camera_center), needed[0]), _take(_points(response.object_center), needed[1])
     chosen = chosen_option(response.answer, truth)
-    if None in stated or chosen is None:
+    if stated[0] is None or stated[1] is None or chosen is None:
         return 0.0
-    return 1.0 if _entailed(truth, *stated) == chosen else 0.0
+    return 1.0 if _entailed(truth, *_solve(truth, stated[0], stated[1]), correction) == chosen else 0.0
 
 
 def _points(slots: tuple[Any, Any]) -> _Slots:
@@ -76,55 +79,32 @@ def _take(points: _Slots, needed: tuple[bool, bool]) -> tuple[Point, Point] | No
     return start, end
 
 
-def _entailed(truth: Truth, camera: tuple[Point, Point], object_: tuple[Point, Point]) -> str | None:
-    """Letter of the option that these centres entail; None if it is not among the options."""
-    task = truth.task or ""
-    clip, track = _two_frame_clip(truth, camera, object_)
-    if task == "camera_relative_direction":
-        return _letter_of(solvers.direction_label(solvers.camera_displacement(clip, 0, 1)), truth)
-    measure = _measure(task, clip, track) + _correction(truth)
-    if task in _CHANGES:
+def _entailed(truth: Truth, task: Task, solved: Solved, correction: float) -> str | None:
+    """Letter of the option that an answer, its measure corrected, stands for; None if it is not among the options."""
+    if truth.task == "camera_relative_direction":
+        return _letter_of(task.labels[solved.label[0]], truth)
+    measure = float(solved.measure[0]) + correction
+    if task.labels:
         tau = truth.fields.get("tau_m")
         tau = tau if isinstance(tau, float) else Thresholds().tau_m
-        return _letter_of(solvers.change_label(measure, tau, _CHANGES[task]), truth)
+        label = changes(np.array([measure]), np.array([tau]), 0.0, Refusals(1)).label[0]
+        return _letter_of(task.labels[label], truth)
     numbers = [stated_number(option) for option in truth.options]
     distances = [np.inf if number is None else abs(number - measure) for number in numbers]
     nearest = int(np.argmin(distances))
     return _letter(nearest) if np.isfinite(distances[nearest]) else None
 
 
-def _measure(task: str, clip: Clip4D, track: ObjectTrack) -> float:
-    if task == "camera_absolute_distance":
-        return solvers.camera_absolute_distance(clip, 0, 1)
-    if task == "object_absolute_distance":
-        return solvers.object_absolute_distance(track, 0, 1)
-    if task == "object_camera_absolute_distance":
-        return solvers.object_camera_absolute_distance(clip, track, 0, 1)
-    if task == "object_camera_relative_distance":
-        return solvers.object_camera_relative_distance(clip, track, 0, 1)
-    axis = 0 if task.endswith("_lateral") else 2
-    return float(solvers.object_displacement(clip, track, 0, 1)[axis])
-
-
-def _correction(truth: Truth) -> float:
-    """True measure minus what the solver makes of the true centres; 0 where the measure is not known."""
-    known = truth.fields.get("measure")
-    needed = _NEEDED[truth.task or ""]
-    camera, object_ = _take(truth.camera_center, needed[0]), _take(truth.object_center, needed[1])
-    if not isinstance(known, float) or camera is None or object_ is None:
-        return 0.0
-    return known - _measure(truth.task or "", *_two_frame_clip(truth, camera, object_))
-
-
-def _two_frame_clip(
-    truth: Truth, camera: tuple[Point, Point], object_: tuple[Point, Point]
-) -> tuple[Clip4D, ObjectTrack]:
+def _solve(truth: Truth, camera: tuple[Point, Point], object_: tuple[Point, Point]) -> tuple[Task, Solved]:
+    """The question's task, and what its solver says of a clip of two frames with these centres."""
     cam_to_world = np.tile(np.eye(4), (2, 1, 1))
     cam_to_world[:, :3, :3] = _rotation(truth.fields.get("start_rotation"))
     cam_to_world[:, :3, 3] = camera
     track = ObjectTrack(0, "object", "the object", True, [np.array([point]) for point in object_])
     clip = Clip4D("stated", "", "", "", 1.0, 2, 1, 1, np.eye(3), 1.0, cam_to_world, [track])
-    return clip, track
+    task = task_of(truth.task or "")
+    with np.errstate(all="ignore"):  # a response may state any numbers
+        return task, task.solve(ClipGeometry(clip, (0, 1)), _ASKED, Thresholds(), Refusals(1))
 
 
 def _rotation(value: Any) -> np.ndarray:
