@@ -7,12 +7,9 @@ Frames are named by their 0-based index among the sampled ones, the last index b
 from __future__ import annotations
 
 from ..schema import TASKS
+from ..st_cot import noun_phrase
 from .tasks import task_of
 
+__all__ = ["TEMPLATES", "noun_phrase"]
+
 TEMPLATES: dict[str, tuple[str, ...]] = {task: task_of(task).templates for task in TASKS}
-
-
-def noun_phrase(description: str) -> str:
-    """A description with a determiner: "red ball" -> "the red ball"."""
-    words = description.strip()
-    return words if words.lower().split()[0] in ("the", "a", "an") else f"the {words}"

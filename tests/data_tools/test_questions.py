@@ -145,6 +145,7 @@ def test_report_adds_up(clips, rows):
 def test_noun_phrase():
     assert noun_phrase("red ball") == "the red ball"
     assert noun_phrase("The red ball") == "The red ball"
+    assert noun_phrase(" ") == "the object"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mllm4d_verl.data_tools.questions import solvers
 from mllm4d_verl.data_tools.questions.applicability import solve
 from mllm4d_verl.data_tools.questions.config import Thresholds
 from mllm4d_verl.data_tools.synthetic import clip_scene, world_preset
@@ -25,11 +24,20 @@ def clips(count: int = 6, **changes):
         yield scene, exact_clip(scene, render, clip_id="c", video="v.mp4", fps=8.0, baseline_m=config.baseline_m)
 
 
-def label(task, clip):
-    """The solved label, or None where the metadata does not support the question."""
+def solution(task, clip):
+    """From the first frame to the last, or the reason why the metadata does not support the question."""
     track = None if task.startswith("camera") else clip.objects[0]
-    solution = solve(task, clip, 0, FRAMES - 1, track, LIMITS)
-    return None if isinstance(solution, str) else solution.label
+    return solve(task, clip, 0, FRAMES - 1, track, LIMITS)
+
+
+def label(task, clip):
+    """The solved label, or None where the question is not asked."""
+    found = solution(task, clip)
+    return None if isinstance(found, str) else found.label
+
+
+def measure(task, clip):
+    return solution(task, clip).measure
 
 
 @pytest.mark.parametrize("motion", ["left", "right", "up", "down", "forward", "backward"])
@@ -37,7 +45,7 @@ def test_camera_direction_and_distance(motion):
     for scene, clip in clips(camera_motions={motion: 1.0}, camera_pitch_deg=(3.0, 6.0)):
         assert label("camera_relative_direction", clip) == motion
         travelled = np.linalg.norm(scene.camera_to_level[-1, :3, 3] - scene.camera_to_level[0, :3, 3])
-        assert solvers.camera_absolute_distance(clip, 0, FRAMES - 1) == pytest.approx(travelled)
+        assert measure("camera_absolute_distance", clip) == pytest.approx(travelled)
 
 
 @pytest.mark.parametrize("motion", ["still", "turn_left", "turn_right"])
@@ -94,10 +102,10 @@ def test_one_mover_keeps_objects_where_the_camera_moves():
 
 def test_object_distances_are_those_of_the_script():
     for scene, clip in clips(object_motions={"left": 1.0, "right": 1.0}, **STILL_CAMERA):
-        solid, track = scene.objects[0], clip.objects[0]
+        solid = scene.objects[0]
         travelled = np.linalg.norm(solid.centre[-1] - solid.centre[0])
         # The points lie on the side that is seen, which turns a little as the object passes by.
-        assert solvers.object_absolute_distance(track, 0, FRAMES - 1) == pytest.approx(travelled, abs=0.25)
+        assert measure("object_absolute_distance", clip) == pytest.approx(travelled, abs=0.25)
         to_centre = np.linalg.norm(solid.centre[-1] - scene.camera_to_level[0, :3, 3])
-        gap = solvers.object_camera_absolute_distance(clip, track, 0, FRAMES - 1)
+        gap = measure("object_camera_absolute_distance", clip)
         assert to_centre - solid.bounding_radius_m - 0.1 < gap < to_centre
