@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb
 from statistics import NormalDist
 from typing import Any
@@ -20,6 +21,8 @@ RESAMPLES = 5000
 # of Economics and Statistics 90(3), simulate 5 to 30 clusters). Below this number a proportion gets a Wilson interval.
 MIN_CLUSTERS_FOR_BOOTSTRAP = 20
 _RESAMPLES_AT_A_TIME = 500
+# Draws of so few clusters are remembered: 10 MB at most, for each of 8 numbers of clusters.
+_CLUSTERS_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -217,10 +220,23 @@ def _cluster_sums(values: np.ndarray, clusters: Sequence[object]) -> tuple[np.nd
 
 def _cluster_weights(num_clusters: int, seed: int) -> Iterator[np.ndarray]:
     """(B, C) float arrays, RESAMPLES rows in all: how often each resample draws each cluster."""
+    kept = num_clusters <= _CLUSTERS_KEPT
+    # In blocks: 5000 x 10000 clusters would take 400 MB.
+    for draws in _kept_draws(num_clusters, seed) if kept else _draws(num_clusters, seed):
+        yield draws.astype(float)
+
+
+def _draws(num_clusters: int, seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     equal = np.full(num_clusters, 1 / num_clusters)
-    for _ in range(0, RESAMPLES, _RESAMPLES_AT_A_TIME):  # in blocks: 5000 x 10000 clusters would take 400 MB
-        yield rng.multinomial(num_clusters, equal, size=_RESAMPLES_AT_A_TIME).astype(float)
+    for _ in range(0, RESAMPLES, _RESAMPLES_AT_A_TIME):
+        yield rng.multinomial(num_clusters, equal, size=_RESAMPLES_AT_A_TIME)
+
+
+@lru_cache(maxsize=8)
+def _kept_draws(num_clusters: int, seed: int) -> tuple[np.ndarray, ...]:
+    """Drawing takes most of an interval's time, and figures of the same clips want the same draws."""
+    return tuple(draws.astype(np.uint16) for draws in _draws(num_clusters, seed))
 
 
 def _percentiles(samples: np.ndarray, confidence: float) -> tuple[float, float]:
