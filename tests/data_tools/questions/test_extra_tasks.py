@@ -11,7 +11,7 @@ from mllm4d_verl.data_tools.sampling import sample_frame_indices
 from mllm4d_verl.data_tools.schema import EXTRA_TASKS, check_row
 
 NUM_FRAMES = 8
-CLIPS = {f"clip_{seed:05d}": make_clip(seed) for seed in range(40)}
+CLIPS = {f"clip_{seed:05d}": make_clip(seed) for seed in range(20)}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""Runs over files: the same bytes for any number of workers, and after being stopped half-way."""
+"""Runs over files: what memory holds, and the same bytes after being stopped half-way.
+
+Workers, Ray and SIGKILL are in tests/e2e/test_questions_ray.py.
+"""
 
 import pytest
 from clip_samples import make_clip
@@ -12,8 +15,8 @@ NAMES = ("train.parquet", "val.parquet", "test.parquet", "cold_start.parquet", "
 
 @pytest.fixture
 def clips(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "_CHUNK_CLIPS", 4)
-    for seed in range(14):
+    monkeypatch.setattr(running, "_CHUNK_CLIPS", 3)
+    for seed in range(10):
         clip = make_clip(seed)
         clip.quality["video"] = "absent"
         write_clip(tmp_path / "clips", clip)
@@ -47,14 +50,6 @@ def test_a_stopped_run_goes_on_and_ends_the_same(clips, tmp_path, monkeypatch):
     assert len(again) == 2
     assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == sorted(NAMES)
-
-
-def test_two_workers_write_the_same_bytes(clips, tmp_path, monkeypatch):
-    monkeypatch.undo()  # spawned workers know the module's own size of chunks
-    write_questions(clips, tmp_path / "a", CONFIG, workers=1)
-    monkeypatch.setattr(running.Plan, "num_chunks", property(lambda plan: 2))
-    write_questions(clips, tmp_path / "b", CONFIG, workers=2)
-    assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
 
 
 def test_files_hold_the_rows_that_are_built_in_memory(clips, tmp_path):
