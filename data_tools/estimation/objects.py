@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import median
 
 import cv2
 import numpy as np
@@ -37,6 +39,7 @@ _LEAST_CORNERS = 6  # that say where a thing goes
 _SOME_PIXELS = 300  # of a thing have the median of all
 _CARRIED_PX = 1e4  # more than any disparity
 _ODD_RATIO = 1.33
+_SAME_PLACE = 0.1  # of the smaller of two masks lies in both: what was found there already is not found again
 _SLOW_PX = 3.0  # what moves more than this over the short gap is found by it
 _COMMON_ERROR = 0.5  # of the standard deviation of one depth; measured on the synthetic world
 MAX_OBJECTS = 255  # a mask is a byte a pixel
@@ -218,7 +221,7 @@ class ObjectFinder:
             if motion >= max(self.config.min_motion_m, self.config.motion_sigmas * noise):
                 # Depths of neighbouring pixels err alike, so a part of one depth's error is left in the mean of all,
                 # from frame to frame the same: second differences do not see it.
-                common = _COMMON_ERROR * float(np.median([one.depth_std_m for one in track.sightings]))
+                common = _COMMON_ERROR * median(one.depth_std_m for one in track.sightings)
                 kept.append((track, float(np.hypot(noise, common)), motion))
         rejected = len(raw) - len(kept)
         masks = self._share_pixels([track for track, _, _ in kept])
@@ -228,7 +231,7 @@ class ObjectFinder:
             for sighting in track.sightings:
                 own = masks[sighting.frame] == number
                 cloud = sighting.points
-                if int(own.sum()) < int(sighting.mask.sum()):
+                if np.count_nonzero(own) < np.count_nonzero(sighting.mask):
                     local = surface_points(self.small_camera, self._disparities[sighting.frame], own)
                     cloud = transform_points(poses[sighting.frame], local)
                 points[sighting.frame] = thin_points(cloud)
@@ -264,7 +267,7 @@ class ObjectFinder:
 
     def _sightings(self, poses: FloatArray) -> list[list[Sighting]]:
         num_frames = len(self._images)
-        grays = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in self._images]
+        grays = [self._gray(t) for t in range(num_frames)]
         found: list[list[Sighting]] = []
         looks = self._looks()
         for t in range(num_frames):
@@ -274,14 +277,9 @@ class ObjectFinder:
             behind = fill_from_behind(self._disparities[t])
             here = self._compare(t, looks.gap, poses, grays, behind)
             if looks.is_slow_look(t):
-                slow = self._compare(t, looks.long_gap, poses, grays, behind)
+                slow = self._compare(t, looks.long_gap, poses, grays, behind, here)
                 limit = _SLOW_PX * self.config.slow_factor
-                here += [
-                    item
-                    for item in slow
-                    if self._image_motion(item, poses[t]) * looks.long_gap < limit
-                    and not any(_overlap(item.mask, other.mask) > 0.1 for other in here)
-                ]
+                here += [item for item in slow if self._image_motion(item, poses[t]) * looks.long_gap < limit]
             found.append(here)
         return found
 
@@ -296,14 +294,25 @@ class ObjectFinder:
     def _looks(self) -> Looks:
         return Looks.of(len(self._images), self.fps, self.config)
 
-    def _compare(self, t: int, gap: int, poses: FloatArray, grays: list[Image], behind: FloatImage) -> list[Sighting]:
-        """What moves in frame t, by the frames `gap` before and after it; `behind` is its disparity without holes."""
+    def _compare(
+        self,
+        t: int,
+        gap: int,
+        poses: FloatArray,
+        grays: list[Image],
+        behind: FloatImage,
+        seen: Sequence[Sighting] = (),
+    ) -> list[Sighting]:
+        """What moves in frame t, by the frames `gap` before and after it, and is not `seen` already.
+
+        `behind` is its disparity without holes.
+        """
         num_frames = len(self._images)
         others = [other for other in (t - gap, t + gap) if 0 <= other < num_frames]
         # The middle of a clip shorter than two gaps has the ends to compare with.
         others = others or [0 if t > num_frames // 2 else num_frames - 1]
         evidence = [self._evidence(t, other, behind, poses, grays) for other in others]
-        return self._measure(t, poses, others, evidence)
+        return self._measure(t, poses, others, evidence, seen)
 
     def _evidence(self, t: int, other: int, behind: FloatImage, poses: FloatArray, grays: list[Image]) -> Evidence:
         known = np.isfinite(self._disparities[t])
@@ -321,7 +330,9 @@ class ObjectFinder:
             self.disparity_std_px / self.scale,
         )
 
-    def _measure(self, t: int, poses: FloatArray, others: list[int], evidence: list[Evidence]) -> list[Sighting]:
+    def _measure(
+        self, t: int, poses: FloatArray, others: list[int], evidence: list[Evidence], seen: Sequence[Sighting]
+    ) -> list[Sighting]:
         min_pixels = max(12, round(self.config.min_area * self._images[t].shape[0] * self._images[t].shape[1]))
         segments = find_segments(
             join_evidence(evidence),
@@ -335,9 +346,9 @@ class ObjectFinder:
         )
         sightings = []
         for segment in segments:
-            flows = [
-                self._velocity(t, other, poses, seen, segment) for other, seen in zip(others, evidence, strict=True)
-            ]
+            if any(_overlap(segment.mask, other.mask) > _SAME_PLACE for other in seen):
+                continue
+            flows = [self._velocity(t, other, poses, one, segment) for other, one in zip(others, evidence, strict=True)]
             flows = [flow for flow in flows if np.isfinite(flow).all()]
             velocity = np.mean(flows, axis=0) if flows else np.full(3, np.nan)
             sightings.append(self._sighting(t, poses[t], segment, velocity))
@@ -347,8 +358,8 @@ class ObjectFinder:
         """Whether a track is a thing that moves, not a flicker of flow and depth that happens to line up."""
         min_seen = min(max(3, round(self.config.min_seen_s * self.fps)), len(self._images))
         gap, stride = self._looks().gap, self._looks().stride
-        size = float(np.median([one.radius_m + one.depth_std_m for one in track.sightings]))
-        depth_std = float(np.median([one.depth_std_m for one in track.sightings]))
+        size = median(one.radius_m + one.depth_std_m for one in track.sightings)
+        depth_std = median(one.depth_std_m for one in track.sightings)
         return (
             track.frames[-1] - track.frames[0] + 1 >= min_seen
             and track.longest_run(2 * max(gap, stride)) >= max(3, min_seen // max(gap, stride))
@@ -374,7 +385,7 @@ class ObjectFinder:
                 share = self._same_depth(one, other, poses)
                 if share is not None:
                     shares.append(share)
-        return bool(shares) and float(np.median(shares)) > 0.5
+        return bool(shares) and median(shares) > 0.5
 
     def _same_depth(self, one: Sighting, other: Sighting, poses: FloatArray) -> float | None:
         """Share of the points of one sighting that the frame of another shows at the same depth, None if it shows few.
@@ -392,7 +403,7 @@ class ObjectFinder:
         seen = self._disparities[other.frame][v[outside], u[outside]]
         slack = np.maximum(1.5 * self.disparity_std_px / self.scale, 0.025 * expected)
         told = np.isfinite(seen) & (seen < expected + slack)
-        if told.sum() < max(8, 0.1 * len(one.points)):
+        if np.count_nonzero(told) < max(8, 0.1 * len(one.points)):
             return None
         return float(np.mean(np.abs(seen - expected)[told] < slack[told]))
 
@@ -450,7 +461,7 @@ class ObjectFinder:
         slack = max(1.0, 0.08 * high) / np.sqrt(self.scale)
         fits = mask & (disparity > low - slack) & (disparity < high + slack)
         # A third of it may be hidden by something nearer.
-        if fits.sum() < 0.6 * before.mask.sum():
+        if np.count_nonzero(fits) < 0.6 * np.count_nonzero(before.mask):
             return None
         mask = mask & ~(disparity > high + slack) & ~(disparity < low - slack)
         sighting = self._sighting(t, poses[t], Segment(mask, 0.0), np.full(3, np.nan))
@@ -521,8 +532,8 @@ class ObjectFinder:
 
 def _overlap(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
     """Share of the smaller of two masks that the other covers."""
-    smaller = max(1, min(int(left.sum()), int(right.sum())))
-    return int((left & right).sum()) / smaller
+    smaller = max(1, int(min(np.count_nonzero(left), np.count_nonzero(right))))
+    return np.count_nonzero(left & right) / smaller
 
 
 def surface_points(camera: StereoCamera, disparity_px: FloatImage, mask: NDArray[np.bool_]) -> FloatArray:
@@ -595,7 +606,9 @@ def without_odd(track: Track) -> Track:
     if len(track.sightings) < 5:
         return track
     surface = np.array([len(one.points) * one.depth_std_m for one in track.sightings])
-    usual = np.array([np.median(surface[max(0, min(n - 2, len(surface) - 5)) :][:5]) for n in range(len(surface))])
+    usual = np.array(
+        [median(surface[max(0, min(n - 2, len(surface) - 5)) :][:5].tolist()) for n in range(len(surface))]
+    )
     even = (surface > usual / _ODD_RATIO) & (surface < usual * _ODD_RATIO)
     return Track([one for one, is_even in zip(track.sightings, even, strict=True) if is_even])
 
@@ -624,8 +637,8 @@ def is_steady(track: Track) -> bool:
     """
     frames = np.array(track.frames, np.float64)
     centers = np.stack([sighting.center for sighting in track.sightings])
-    slack = 0.5 * np.median([sighting.radius_m for sighting in track.sightings])
-    slack += 2 * np.median([sighting.depth_std_m for sighting in track.sightings])
+    slack = 0.5 * median(sighting.radius_m for sighting in track.sightings)
+    slack += 2 * median(sighting.depth_std_m for sighting in track.sightings)
     strays = []
     for start in range(0, len(frames), 12):
         stretch = slice(max(0, min(start, len(frames) - 12)), start + 12)
@@ -653,7 +666,7 @@ def agrees_with_flow(track: Track, gap: int) -> bool:
     times = frames - frames.mean()
     moved = (times[:, None] * (centers - centers.mean(axis=0))).sum(axis=0) / (times**2).sum()
     flow = flows[known].mean(axis=0)
-    depth_std = float(np.median([sighting.depth_std_m for sighting in track.sightings]))
+    depth_std = median(sighting.depth_std_m for sighting in track.sightings)
     slack = 0.5 * max(np.linalg.norm(moved), np.linalg.norm(flow)) + 0.5 * depth_std / gap
     return bool(np.linalg.norm(moved - flow) < slack)
 
@@ -686,11 +699,11 @@ def without_doubles(tracks: list[Track]) -> list[Track]:
 def _covers(whole: Track, part: Track) -> bool:
     by_frame = {sighting.frame: sighting.mask for sighting in whole.sightings}
     covered = [
-        int((sighting.mask & by_frame[sighting.frame]).sum()) / max(1, int(sighting.mask.sum()))
+        np.count_nonzero(sighting.mask & by_frame[sighting.frame]) / max(1, int(np.count_nonzero(sighting.mask)))
         for sighting in part.sightings
         if sighting.frame in by_frame
     ]
-    return len(covered) > 0.5 * len(part.sightings) and float(np.median(covered)) > 0.5
+    return len(covered) > 0.5 * len(part.sightings) and median(covered) > 0.5
 
 
 def net_motion(track: Track) -> float:

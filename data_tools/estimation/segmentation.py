@@ -130,10 +130,11 @@ def _fit_edges(
 
 def _core(region: Mask, safe: Mask) -> Mask:
     """The part of a region that surely shows the thing: as far inside what motion explains as the region is wide."""
+    area = np.count_nonzero(region)
     explained = cv2.morphologyEx((region & safe).astype(np.uint8), cv2.MORPH_CLOSE, _disk(2))
     for radius in (3, 2, 1):
         core = cv2.erode(explained, _disk(radius)) > 0
-        if core.sum() >= max(4, 0.15 * region.sum()):
+        if np.count_nonzero(core) >= max(4, 0.15 * area):
             return core
     thin = region & safe
     return thin if thin.any() else region

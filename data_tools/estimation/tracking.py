@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import median
 from typing import Any, NamedTuple
 
 import cv2
@@ -89,7 +90,9 @@ class Track:
 def nearest_rank(values: NDArray[Any], share: float) -> NDArray[Any]:
     """Quantile of (N, ...) values over the first axis, N > 0, without interpolation: several times faster so."""
     rank = round(share * (len(values) - 1))
-    return np.asarray(np.partition(values, rank, axis=0)[rank])
+    ranked = values.copy()
+    ranked.partition(rank, axis=0)
+    return np.asarray(ranked[rank])
 
 
 def bounding_window(mask: Mask) -> tuple[slice, slice]:
@@ -200,12 +203,12 @@ def _are_fragments(left: Track, right: Track) -> bool:
         return False
     offsets = np.stack([one.center - other.center for one, other in common])
     # Of the larger part: the few points of a sliver may lie on two surfaces.
-    radius = float(np.median([max(pair, key=lambda one: len(one.points)).radius_m for pair in common]))
+    radius = median(max(pair, key=lambda one: len(one.points)).radius_m for pair in common)
     near = float(np.linalg.norm(np.median(offsets, axis=0))) < 1.5 * radius
     # Parts of one thing may look as different as its lit and its dark side, and slivers have the colours of both sides
     # of an edge; parts that touch and move as one need not look alike.
     distances = [colour_distance(one.colours, other.colours) for one, other in common]
-    alike = float(np.median(distances)) < 0.45 or _touch_and_move_alike(left, right, common)
+    alike = median(distances) < 0.45 or _touch_and_move_alike(left, right, common)
     slack = 2 * max(max(one.depth_std_m, other.depth_std_m) for one, other in common) + 0.3 * radius
     rigid = float(np.linalg.norm(offsets - np.median(offsets, axis=0), axis=1).max()) < slack
     return near and alike and rigid
@@ -216,12 +219,12 @@ def _touch_and_move_alike(left: Track, right: Track, common: list[tuple[Sighting
     kernel = np.ones((5, 5), np.uint8)
     shares = []
     for one, other in common[:: max(1, len(common) // 5)]:
-        small, large = sorted((one.mask, other.mask), key=lambda mask: int(mask.sum()))
+        small, large = sorted((one.mask, other.mask), key=np.count_nonzero)
         grown = cv2.dilate(large.astype(np.uint8), kernel) > 0
-        shares.append(int((grown & small).sum()) / max(1, int(small.sum())))
+        shares.append(np.count_nonzero(grown & small) / max(1, int(np.count_nonzero(small))))
     first, second = left.velocity(1000), right.velocity(1000)
     speed = max(float(np.linalg.norm(first)), float(np.linalg.norm(second)))
-    return float(np.median(shares)) > 0.3 and float(np.linalg.norm(first - second)) < 0.4 * speed
+    return median(shares) > 0.3 and float(np.linalg.norm(first - second)) < 0.4 * speed
 
 
 def _merged(left: Track, right: Track) -> Track:

@@ -61,9 +61,9 @@ class StereoCamera:
     def depth(self, disparity_px: NDArray[np.floating]) -> NDArray[np.float32]:
         """Metres along the optical axis, NaN where the disparity is NaN or not positive. Any shape."""
         shifted = np.asarray(disparity_px, np.float32) - np.float32(self.disparity_offset_px)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            depth = np.float32(self.focal_px * self.baseline) / shifted
-        return np.where(shifted > 0, depth, np.float32(np.nan)).astype(np.float32)
+        depth = np.full(shifted.shape, np.nan, np.float32)
+        np.divide(np.float32(self.focal_px * self.baseline), shifted, out=depth, where=shifted > 0)
+        return depth
 
     def disparity(self, depth_m: NDArray[np.floating]) -> NDArray[np.float32]:
         """The inverse of `depth`; NaN where the depth is NaN or not positive."""
@@ -83,4 +83,8 @@ class StereoCamera:
         cx, cy = self.intrinsics[0, 2], self.intrinsics[1, 2]
         z = np.asarray(depth_m, np.float64)
         pixels = np.asarray(pixels, np.float64)
-        return np.stack([(pixels[:, 0] - cx) / fx * z, (pixels[:, 1] - cy) / fy * z, z], axis=-1)
+        points = np.empty((len(z), 3))
+        points[:, 0] = (pixels[:, 0] - cx) / fx * z
+        points[:, 1] = (pixels[:, 1] - cy) / fy * z
+        points[:, 2] = z
+        return points
