@@ -33,7 +33,7 @@ from .applicability import DISTANCE_TASKS
 from .candidates import Candidates, Skipped, clip_candidates, clip_key, geometry_of, join
 from .chance import mix
 from .config import QuestionConfig
-from .geometry import ClipGeometry
+from .facts import ClipFacts
 from .options import numeric_options
 from .phrasing import CHOICE_DTYPE, Chosen, option_counts, phrase
 from .running import Plan, run_passes
@@ -89,17 +89,16 @@ def build_with_report(clips: Iterable[Clip4D], config: QuestionConfig) -> tuple[
     ids = [clip.clip_id for clip in held]
     check_ids(ids)
     skipped: Skipped = {}
-    geometries: list[ClipGeometry] = []
-    parts = []
+    parts, facts = [], []
     for number, clip in enumerate(held):
-        geometries.append(geometry_of(clip, config))
-        parts.append(clip_candidates(geometries[-1], number, config, skipped))
+        geometry = geometry_of(clip, config)
+        parts.append(clip_candidates(geometry, number, config, skipped))
+        facts.append(ClipFacts.of(geometry, number))
     chosen, report = choose(join(parts), ids, config, skipped)
     chosen = Chosen(chosen.found, _without_cold_start(chosen.choice))
-    table = phrase(chosen, geometries.__getitem__, config, lambda video: video)
-    order = np.lexsort((mix(chosen.found["key"], 5), chosen.choice["split"]))
+    chosen = chosen.take(np.lexsort((mix(chosen.found["key"], 5), chosen.choice["split"])))
     report.cold_start = 0
-    return rows_of(table.take(order)), report
+    return rows_of(phrase(chosen, ClipFacts.join(facts), config, lambda video: video)), report
 
 
 def _without_cold_start(choice: np.ndarray) -> np.ndarray:

@@ -96,8 +96,20 @@ class ClipGeometry:
         """mean R_i^T (P_j - c_i) - mean R_i^T (P_i - c_i), (K, 3) metres in the axes of camera i."""
         return self.in_camera(start, self.object_centers[objects, end] - self.object_centers[objects, start])
 
+    @cached_property
+    def nearest_m(self) -> Floats:
+        """(M, F) distance of an object's nearest point from the same frame's camera; infinite where it has none."""
+        objects, frames = np.indices(self.counts.shape).reshape(2, -1)
+        return self._nearest(objects, frames, frames).reshape(self.counts.shape)
+
     def nearest(self, objects: Ints, object_frames: Ints, camera_frames: Ints) -> Floats:
         """min over points p of P_object_frame of |p - c_camera_frame|, (K,) metres; infinite where there are none."""
+        distances = self.nearest_m[objects, object_frames]
+        other = np.flatnonzero(object_frames != camera_frames)
+        distances[other] = self._nearest(objects[other], object_frames[other], camera_frames[other])
+        return distances
+
+    def _nearest(self, objects: Ints, object_frames: Ints, camera_frames: Ints) -> Floats:
         counts = self.counts[objects, object_frames]
         distances = np.full(len(counts), np.inf)
         asked = np.flatnonzero(counts)

@@ -26,6 +26,7 @@ from ..schema import QA_SCHEMA, SPLITS, read_clip
 from .candidates import Candidates, Skipped, clip_candidates, geometry_of, join
 from .chance import mix
 from .config import QuestionConfig
+from .facts import ClipFacts
 from .phrasing import CHOICE_DTYPE, Chosen, phrase
 
 if TYPE_CHECKING:
@@ -122,14 +123,16 @@ def run_passes(plan: Plan, choose: Choose, out: Path, progress: Progress | None)
 
 
 def find_chunk(plan: Plan, chunk: int) -> int:
-    """First pass over some clips: their candidates and the reasons of what is not asked, into a file."""
+    """First pass over some clips: candidates, reasons of what is not asked, and the clips' facts, into a file."""
     skipped: Skipped = {}
-    parts = []
+    parts, facts = [], []
     for number in plan.clips_of(chunk):
         geometry = geometry_of(read_clip(plan.files[number]), plan.config)
         parts.append(clip_candidates(geometry, number, plan.config, skipped))
+        facts.append(ClipFacts.of(geometry, number))
     with atomic_path(plan.candidates_file(chunk)) as temporary:
-        np.savez(temporary, found=join(parts), skipped=np.array(json.dumps(skipped)))
+        arrays: dict[str, Any] = ClipFacts.join(facts).arrays()
+        np.savez(temporary, found=join(parts), skipped=np.array(json.dumps(skipped)), **arrays)
     return chunk
 
 
@@ -137,13 +140,11 @@ def phrase_chunk(plan: Plan, chunk: int) -> int:
     """Second pass: rows of the chosen questions about some clips, shuffled among themselves, into a file."""
     with np.load(plan.chosen_file(chunk)) as arrays:
         chosen = Chosen(arrays["found"], arrays["choice"])
+    with np.load(plan.candidates_file(chunk)) as arrays:
+        facts = ClipFacts.from_arrays(arrays)
     prefix = plan.video_prefix
-
-    def clip_of(number: int) -> Any:
-        return geometry_of(read_clip(plan.files[number]), plan.config)
-
-    table = phrase(chosen, clip_of, plan.config, lambda video: Path(os.path.normpath(f"{prefix}/{video}")).as_posix())
-    table = table.take(np.argsort(mix(chosen.found["key"], 5), kind="stable"))
+    chosen = chosen.take(np.argsort(mix(chosen.found["key"], 5), kind="stable"))
+    table = phrase(chosen, facts, plan.config, lambda video: Path(os.path.normpath(f"{prefix}/{video}")).as_posix())
     with atomic_path(plan.rows_file(chunk)) as temporary, pa.ipc.new_file(str(temporary), QA_SCHEMA) as writer:
         writer.write_table(table)
     return chunk

@@ -6,15 +6,19 @@ agree because the geometry does. Coordinates: OpenCV axes, metres, cam_to_world 
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..schema import Clip4D, ObjectTrack
+from .sights import Sights, sights_of
 
 Cues = dict[str, Any]
 
@@ -26,31 +30,58 @@ DRIFT_SHARE = 0.4  # of the main motion; a smaller part of the camera's motion a
 PARALLAX_SHARES = (0.01, 0.05)
 #: Approach to the nearest thing, shares of its distance, from which its growth is slight, and clear.
 APPROACH_SHARES = (0.02, 0.1)
-EDGE_SHARE = 0.02  # of the image's width or height: an outline so near to the border touches it
 
 PLACES = ("left", "middle", "right", "outside")  # thirds of the image, and out of it
 LEVELS = ("top", "middle", "bottom", "outside")
 NEGATIVE = ("left", "up", "backward")  # by axis: -X, -Y, -Z
 POSITIVE = ("right", "down", "forward")
 
-_CAMERA_KEYS = frozenset({"camera_shift", "camera_drift", "camera_turn", "parallax"})
-_OBJECT_KEYS = frozenset(
-    {"start_place", "end_place", "start_level", "end_level", "image_shift", "distance", "size", "outline"}
-    | {"own_motion", "moving", "edge", "gap"}
+_DIRECTIONS = tuple(word for axis in zip(NEGATIVE, POSITIVE, strict=True) for word in axis)
+_SIZES = ("same", "larger", "smaller")
+#: Every cue and the values it can have; codes are places among them.
+_CAMERA_VALUES: dict[str, tuple[Any, ...]] = {
+    "camera_shift": (*_DIRECTIONS, "still"),
+    "camera_drift": (*_DIRECTIONS, "none"),
+    "camera_turn": ("none", "left", "right", "up", "down"),
+    "parallax": ("none", "slight", "clear", None),
+}
+_OBJECT_VALUES: dict[str, tuple[Any, ...]] = {
+    "start_place": PLACES,
+    "end_place": PLACES,
+    "start_level": LEVELS,
+    "end_level": LEVELS,
+    "image_shift": ("none", "left", "right", "up", "down"),
+    "distance": ("closer", "same", "farther"),
+    "size": _SIZES,
+    "outline": _SIZES,
+    "own_motion": tuple(product((-1, 0, 1), repeat=3)),
+    "moving": (False, True),
+    "edge": ("none", "enters", "leaves"),
+    "gap": ("none", "covered", "away"),
+}
+_VALUES = _CAMERA_VALUES | _OBJECT_VALUES
+#: Cues in the order of JSON texts, in groups small enough for a table of all their combinations.
+_CAMERA_GROUPS = (("camera_drift", "camera_shift", "camera_turn"), ("parallax",))
+_OBJECT_GROUPS = (
+    ("camera_drift", "camera_shift", "camera_turn"),
+    ("distance", "edge", "end_level", "end_place"),
+    ("gap", "image_shift", "moving", "outline"),
+    ("own_motion", "parallax"),
+    ("size", "start_level", "start_place"),
 )
-_OUTLINE_POINTS = 16  # of an object in a frame, all over its list of points; an extent needs no more
 _Floats = NDArray[np.float64]
+_Bools = NDArray[np.bool_]
+_Ints = NDArray[np.int64]
+_Codes = dict[str, _Ints]
 
 
 class ClipCues:
-    """Cues of one clip. Projections of all objects in all frames are computed at once, when the first is needed.
+    """Cues of one clip. Projections of all objects in all frames are computed once.
 
     Args:
         clip: the clip.
         frames: clip frames that the model sees, in order; `pair` counts in these. None means all frames.
-        nearest_m: (M, F) distance of each object's nearest point from the camera of the same frame, metres, where a
-            solver has it already; unseen frames may hold anything.
-        centers_m: (M, F, 3) mean of each object's points, world metres, likewise.
+        nearest_m, centers_m: of the objects, where a solver has them already (`sights.sights_of`).
         min_motion_m: a camera or an object that moves less stands still.
         tau_m, tau_relative: an object that moves less along an axis, metres or as a share of its distance (the larger
             counts), does not move. The defaults are those of questions.config.Thresholds.
@@ -72,18 +103,12 @@ class ClipCues:
         tau_m: float = 0.1,
         tau_relative: float = 0.02,
     ) -> None:
-        self._clip = clip
-        self._frames = list(range(clip.num_frames)) if frames is None else [int(frame) for frame in frames]
-        self._poses = clip.cam_to_world[self._frames]
-        self._rotations: list[list[list[float]]] = self._poses[:, :3, :3].tolist()
-        self._centers: list[list[float]] = self._poses[:, :3, 3].tolist()
-        self._nearest_m, self._centers_m = nearest_m, centers_m
-        self._min_motion_m, self._tau_m, self._tau_relative = min_motion_m, tau_m, tau_relative
-        self._objects: list[_SeenObject] | None = None
-        self._camera: dict[tuple[int, int], Cues] = {}
+        self._clip_id = clip.clip_id
+        self._limits = {"min_motion_m": min_motion_m, "tau_m": tau_m, "tau_relative": tau_relative}
+        self._sights = sights_of(clip, range(clip.num_frames) if frames is None else frames, nearest_m, centers_m)
 
     def pair(self, start: int, end: int, object_index: int | None = None) -> Cues:
-        """Cues between two frames, JSON values only.
+        """Cues between two frames, JSON values only. For many pairs, `find_codes` takes a hundredth of the time.
 
         Args:
             start, end: positions among `frames`.
@@ -106,93 +131,65 @@ class ClipCues:
             moving: whether it moves at all, if only by less than that along each axis.
             edge: "enters", "leaves" or "none": touches the image's border at the start only, or at the end only.
             gap: "none"; or "covered" or "away", out of sight for a time at a place within, or out of, the image.
+
+        Raises:
+            ValueError: the object is not seen at both frames.
         """
-        camera = self._camera.get((start, end))
-        if camera is None:
-            camera = self._camera[start, end] = self._camera_cues(start, end)
-        if object_index is None:
-            return dict(camera)
-        return {**camera, **self._object_cues(start, end, object_index)}
+        index = -1 if object_index is None else object_index
+        if index >= 0 and not (self._sights.seen[index, start] and self._sights.seen[index, end]):
+            raise ValueError(f"object {index} of {self._clip_id} is not seen at both of the frames {start}, {end}")
+        clip, first, last, own = (np.array([value]) for value in (0, start, end, index))
+        codes = find_codes(self._sights, clip, first, last, own, **self._limits)
+        cues = {name: _VALUES[name][int(code[0])] for name, code in codes.items() if code[0] >= 0}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in cues.items()}
 
-    # ------------------------------------------------------------------------------------------------------ camera
 
-    def _camera_cues(self, start: int, end: int) -> Cues:
-        shift = _in_camera(self._rotations[start], self._centers[start], self._centers[end])
-        ranked = sorted((abs(part), axis) for axis, part in enumerate(shift))
-        (lesser, second), (most, first) = ranked[1:]
-        is_still = math.hypot(*shift) < self._min_motion_m
-        drifts = not is_still and lesser >= max(DRIFT_SHARE * most, self._min_motion_m)
-        return {
-            "camera_shift": "still" if is_still else _direction(shift, first),
-            "camera_drift": _direction(shift, second) if drifts else "none",
-            "camera_turn": self._turn(start, end),
-            "parallax": self._parallax(start, shift, first, is_still),
-        }
+def find_codes(
+    sights: Sights,
+    clip: _Ints,
+    start: _Ints,
+    end: _Ints,
+    index: _Ints,
+    *,
+    min_motion_m: float = 0.1,
+    tau_m: float = 0.1,
+    tau_relative: float = 0.02,
+) -> _Codes:
+    """Cues of K pairs of frames as codes, places among the values that each cue can have.
 
-    def _turn(self, start: int, end: int) -> str:
-        """Of the viewing axis of the end camera, in the axes of the start camera."""
-        ahead = self._rotations[end]
-        x, y, z = _turned(self._rotations[start], (ahead[0][2], ahead[1][2], ahead[2][2]))
-        yaw, pitch = math.degrees(math.atan2(x, z)), math.degrees(math.asin(max(-1.0, min(1.0, -y))))
-        if max(abs(yaw), abs(pitch)) < TURN_DEGREES:
-            return "none"
-        if abs(yaw) >= abs(pitch):
-            return "right" if yaw > 0 else "left"
-        return "up" if pitch > 0 else "down"
+    Args:
+        sights: of all clips.
+        clip: (K,) the clip's place.
+        start, end: (K,) positions among the frames.
+        index: (K,) the object's place among those of all clips, seen at both frames; -1 for the camera alone.
+        min_motion_m, tau_m, tau_relative: see ClipCues.
 
-    def _parallax(self, start: int, shift: tuple[float, float, float], axis: int, is_still: bool) -> str | None:
-        if is_still:
-            return "none"
-        seen = (self._object(place) for place in range(len(self._clip.objects)))
-        distances = [track.nearest_m[start] for track in seen if track.seen[start]]
-        if not distances:
-            return None
-        nearest_m = max(min(distances), 1e-6)
-        if axis == 2:
-            amount, (slight, clear) = abs(shift[2]) / nearest_m, APPROACH_SHARES
-        else:
-            focal_widths = float(self._clip.intrinsics[0, 0]) / self._clip.width
-            amount, (slight, clear) = math.hypot(shift[0], shift[1]) / nearest_m * focal_widths, PARALLAX_SHARES
-        return "clear" if amount >= clear else "slight" if amount >= slight else "none"
+    Returns:
+        (K,) per cue; -1 for cues of an object where there is none.
+    """
+    codes = _camera_codes(sights, clip, start, end, min_motion_m)
+    about = np.flatnonzero(index >= 0)
+    own = _object_codes(
+        sights, clip[about], start[about], end[about], index[about], min_motion_m, tau_m, tau_relative
+    )  # fmt: skip
+    for name, values in own.items():
+        codes[name] = np.full(len(clip), -1)
+        codes[name][about] = values
+    return codes
 
-    # ------------------------------------------------------------------------------------------------------ object
 
-    def _object_cues(self, start: int, end: int, index: int) -> Cues:
-        track = self._object(index)
-        if not (track.seen[start] and track.seen[end]):
-            raise ValueError(f"object {index} of {self._clip.clip_id} is not seen at both of the frames {start}, {end}")
-        before_m, after_m = track.nearest_m[start], track.nearest_m[end]
-        tau_m = max(self._tau_m, self._tau_relative * before_m)
-        own, is_moving = (0, 0, 0), False
-        if self._clip.objects[index].is_moving:
-            moved = _in_camera(self._rotations[start], track.centers[start], track.centers[end])
-            own = (_sign(moved[0], tau_m), _sign(moved[1], tau_m), _sign(moved[2], tau_m))
-            is_moving = any(own) or math.hypot(*moved) >= self._min_motion_m
-        (u, v), (u_end, v_end) = track.middles[start], track.middles[end]
-        at_start, at_end = _place(u, v), _place(u_end, v_end)
-        # A change that a question would call none is none here, whatever its share of a short distance.
-        nearing = _sign(after_m - before_m, tau_m)
-        size = _change(before_m / max(after_m, 1e-6)) if nearing else "same"
-        touches, touches_end = track.at_edge[start], track.at_edge[end]
-        return {
-            "start_place": at_start[0],
-            "end_place": at_end[0],
-            "start_level": at_start[1],
-            "end_level": at_end[1],
-            "image_shift": _image_shift(u_end - u, (v_end - v) * self._clip.height / self._clip.width),
-            "distance": ("same", "farther", "closer")[nearing],
-            "size": size,
-            "outline": _change(track.extents[end] / max(track.extents[start], 1e-9)),
-            "own_motion": list(own),
-            "moving": is_moving,
-            "edge": "none" if touches == touches_end else "enters" if touches else "leaves",
-            "gap": track.gap(start, end),
-        }
-
-    def _object(self, index: int) -> _SeenObject:
-        if self._objects is None:
-            self._objects = _project(self._clip, self._frames, self._poses, self._nearest_m, self._centers_m)
-        return self._objects[index]
+def cue_texts(codes: _Codes) -> pa.Array:
+    """Cues of K pairs as JSON objects, keys sorted, as `json.dumps` of `ClipCues.pair` writes them."""
+    has_object = codes["distance"] >= 0
+    parts = []
+    for groups, rows in ((_CAMERA_GROUPS, np.flatnonzero(~has_object)), (_OBJECT_GROUPS, np.flatnonzero(has_object))):
+        inner = [_group_texts(names, [codes[name][rows] for name in names]) for names in groups]
+        joined = pc.binary_join_element_wise(*inner, ", ")
+        parts.append(pc.binary_join_element_wise("{", joined, "}", ""))
+    order = np.argsort(has_object, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return pa.concat_arrays(parts).take(pa.array(place))
 
 
 def find_cues(clip: Clip4D, clip_frames: Sequence[int], track: ObjectTrack | None, **limits: Any) -> Cues:
@@ -205,156 +202,134 @@ def are_cues(value: object) -> bool:
     """Whether a value is what `ClipCues.pair` returns, of the camera alone or of an object as well."""
     if not isinstance(value, dict):
         return False
-    found = value.keys() & _OBJECT_KEYS
-    return value.keys() >= _CAMERA_KEYS and (not found or found == _OBJECT_KEYS)
+    found = value.keys() & _OBJECT_VALUES.keys()
+    return value.keys() >= _CAMERA_VALUES.keys() and (not found or found == _OBJECT_VALUES.keys())
 
 
-@dataclass(frozen=True)
-class _SeenObject:
-    """An object in the F frames; lists, since numbers are taken one by one. Unseen frames hold zeros.
-
-    Attributes:
-        seen: whether it has points.
-        centers: mean of its points, world metres.
-        nearest_m: of its nearest point from the camera, metres.
-        middles: (u, v) of its centre as shares of width and height; (-1, -1) behind the camera.
-        extents: root mean square distance of its projected points from their mean, pixels.
-        at_edge: whether its outline touches the border of the image, or goes beyond.
-        covered, away: (F + 1,) numbers of frames before each one at which it is unseen within, and out of, the image.
-    """
-
-    seen: list[bool]
-    centers: list[list[float]]
-    nearest_m: list[float]
-    middles: list[list[float]]
-    extents: list[float]
-    at_edge: list[bool]
-    covered: list[int]
-    away: list[int]
-
-    def gap(self, start: int, end: int) -> str:
-        covered, away = self.covered[end + 1] - self.covered[start], self.away[end + 1] - self.away[start]
-        return "none" if not covered + away else "covered" if covered >= away else "away"
+# -------------------------------------------------------------------------------------------------------------- texts
 
 
-def _project(
-    clip: Clip4D, frames: list[int], poses: _Floats, nearest_m: _Floats | None, centers_m: _Floats | None
-) -> list[_SeenObject]:
-    """All objects in all frames; the M * F clouds of points go through together."""
-    shape = len(clip.objects), len(frames)
-    clouds = [track.points[frame] for track in clip.objects for frame in frames]
-    sizes = np.array([len(cloud) for cloud in clouds])
-    visible = np.flatnonzero(sizes)
-    seen = (sizes > 0).reshape(shape)
-    own_poses = poses[visible % shape[1]]  # of each cloud that is not empty
-    centers, nearest = np.zeros((len(clouds), 3)), np.zeros(len(clouds))
-    extents, at_edge = np.zeros(len(clouds)), np.zeros(len(clouds), bool)
-    if len(visible):
-        # (3, N): axis by axis the steps below take a third of the time
-        points, sizes = np.concatenate(clouds).T.astype(np.float64, order="C"), sizes[visible]
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        if nearest_m is None:
-            owners = np.repeat(np.arange(len(visible)), sizes)
-            squares, offsets = np.zeros(points.shape[1]), np.empty(points.shape[1])
-            for axis in range(3):  # in place: memory taken anew costs more than the arithmetic
-                np.take(own_poses[:, axis, 3], owners, out=offsets, mode="clip")
-                np.subtract(points[axis], offsets, out=offsets)
-                np.multiply(offsets, offsets, out=offsets)
-                squares += offsets
-            nearest[visible] = np.sqrt(np.minimum.reduceat(squares, starts))
-        if centers_m is None:
-            centers[visible] = (np.add.reduceat(points, starts, axis=1) / sizes).T
-        spread = starts[:, None] + np.arange(_OUTLINE_POINTS) * sizes[:, None] // _OUTLINE_POINTS
-        extents[visible], at_edge[visible] = _outlines(np.moveaxis(points[:, spread], 0, 2), clip, own_poses)
-    if nearest_m is not None:
-        nearest = np.where(seen, nearest_m, 0.0)
-    places = centers.reshape(*shape, 3) if centers_m is None else np.where(seen[..., None], centers_m, 0.0)
-    middles = _middles(_filled(places, seen), poses, clip)
-    inside = ((middles >= 0) & (middles <= 1)).all(axis=2)
-    covered, away = (
-        np.concatenate([np.zeros((shape[0], 1), np.int64), np.cumsum(~seen & kind, axis=1)], axis=1).tolist()
-        for kind in (inside, ~inside)
-    )
-    columns = (
-        seen.tolist(),
-        places.tolist(),
-        nearest.reshape(shape).tolist(),
-        middles.tolist(),
-        extents.reshape(shape).tolist(),
-        at_edge.reshape(shape).tolist(),
-        covered,
-        away,
-    )
-    return [_SeenObject(*parts) for parts in zip(*columns, strict=True)]
+def _group_texts(names: tuple[str, ...], codes: list[_Ints]) -> pa.Array:
+    sizes = tuple(len(_VALUES[name]) for name in names)
+    return _group_table(names).take(pa.array(np.ravel_multi_index(tuple(codes), sizes)))
 
 
-def _outlines(clouds: _Floats, clip: Clip4D, poses: _Floats) -> tuple[_Floats, NDArray[np.bool_]]:
-    """Extent in pixels of each of n clouds (n, k, 3) seen from n poses, and whether it touches the image's border."""
-    camera = (clouds - poses[:, None, :3, 3]) @ poses[:, :3, :3]
-    depth = camera[..., 2:]
-    is_behind = depth <= 1e-6
-    pixels = (camera @ clip.intrinsics.T)[..., :2] / np.where(is_behind, 1.0, depth)
-    extents = np.sqrt(pixels.var(axis=1).sum(axis=1))
-    beyond = is_behind | (np.abs(pixels / (clip.width, clip.height) - 0.5) > 0.5 - EDGE_SHARE)
-    return extents, beyond.any(axis=(1, 2))
+@cache
+def _group_table(names: tuple[str, ...]) -> pa.Array:
+    """JSON members of every combination of the values of these cues."""
+    combinations = product(*(_VALUES[name] for name in names))
+    return pa.array([json.dumps(dict(zip(names, values, strict=True)))[1:-1] for values in combinations], pa.string())
 
 
-def _filled(centers: _Floats, seen: NDArray[np.bool_]) -> _Floats:
-    """Centres (M, F, 3) with those of unseen frames drawn straight between the seen ones around them."""
-    gaps = np.flatnonzero(seen.any(axis=1) & ~seen.all(axis=1))
-    if not len(gaps):
-        return centers
-    filled, at = centers.copy(), np.arange(seen.shape[1])
-    for number in gaps:
-        known = np.flatnonzero(seen[number])
-        for axis in range(3):
-            filled[number, :, axis] = np.interp(at, known, centers[number, known, axis])
-    return filled
+# ------------------------------------------------------------------------------------------------------------- camera
 
 
-def _middles(centers: _Floats, poses: _Floats, clip: Clip4D) -> _Floats:
-    """(M, F, 2) of world points (M, F, 3) as shares of width and height; (-1, -1) behind the camera."""
-    camera = ((centers - poses[:, :3, 3])[..., None, :] @ poses[:, :3, :3])[..., 0, :]
-    depth = camera[..., 2:]
-    ahead = depth > 1e-6
-    pixels = (camera @ clip.intrinsics.T)[..., :2] / np.where(ahead, depth, 1.0)
-    return np.where(ahead, pixels / (clip.width, clip.height), -1.0)
+def _camera_codes(sights: Sights, clip: _Ints, start: _Ints, end: _Ints, min_motion_m: float) -> _Codes:
+    rotations = sights.rotations[clip, start]
+    shift = _turned(rotations, sights.centers[clip, end] - sights.centers[clip, start])
+    size = np.abs(shift)
+    order = np.argsort(size, axis=1, kind="stable")
+    most, lesser = np.take_along_axis(size, order[:, :0:-1], axis=1).T
+    is_still = np.sqrt((shift**2).sum(axis=1)) < min_motion_m
+    drifts = ~is_still & (lesser >= np.maximum(DRIFT_SHARE * most, min_motion_m))
+    return {
+        "camera_shift": np.where(is_still, len(_DIRECTIONS), _direction(shift, order[:, 2])),
+        "camera_drift": np.where(drifts, _direction(shift, order[:, 1]), len(_DIRECTIONS)),
+        "camera_turn": _turn(rotations, sights.rotations[clip, end, :, 2]),
+        "parallax": _parallax(sights, clip, start, shift, order[:, 2], is_still),
+    }
 
 
-def _in_camera(rotation: list[list[float]], start: list[float], end: list[float]) -> tuple[float, float, float]:
-    """R^T (end - start)."""
-    return _turned(rotation, (end[0] - start[0], end[1] - start[1], end[2] - start[2]))
+def _turn(rotations: _Floats, ahead: _Floats) -> _Ints:
+    """Of the viewing axis of the end camera, in the axes of the start camera."""
+    x, y, z = _turned(rotations, ahead).T
+    yaw, pitch = np.degrees(np.arctan2(x, z)), np.degrees(np.arcsin(np.clip(-y, -1.0, 1.0)))
+    sideways = np.where(yaw > 0, 2, 1)
+    code = np.where(np.abs(yaw) >= np.abs(pitch), sideways, np.where(pitch > 0, 3, 4))
+    return np.where(np.maximum(np.abs(yaw), np.abs(pitch)) < TURN_DEGREES, 0, code)
 
 
-def _turned(rotation: list[list[float]], vector: tuple[float, float, float]) -> tuple[float, float, float]:
-    """R^T v."""
-    (a, b, c), (d, e, f), (g, h, i) = rotation
-    x, y, z = vector
-    return a * x + d * y + g * z, b * x + e * y + h * z, c * x + f * y + i * z
+def _parallax(sights: Sights, clip: _Ints, start: _Ints, shift: _Floats, axis: _Ints, is_still: _Bools) -> _Ints:
+    closest_m = sights.closest_m[clip, start]
+    across = np.sqrt((shift[:, :2] ** 2).sum(axis=1)) * sights.focal_widths[clip]
+    amount = np.where(axis == 2, np.abs(shift[:, 2]), across) / np.maximum(closest_m, 1e-6)
+    slight, clear = np.where(axis == 2, np.array([APPROACH_SHARES]).T, np.array([PARALLAX_SHARES]).T)
+    code = (amount >= slight).astype(np.int64) + (amount >= clear)
+    return np.where(is_still, 0, np.where(np.isinf(closest_m), 3, code))
 
 
-def _direction(vector: tuple[float, float, float], axis: int) -> str:
-    return (NEGATIVE if vector[axis] < 0 else POSITIVE)[axis]
+# ------------------------------------------------------------------------------------------------------------- object
 
 
-def _sign(part: float, tau: float) -> int:
-    return 0 if abs(part) <= tau else 1 if part > 0 else -1
+def _object_codes(
+    sights: Sights,
+    clip: _Ints,
+    start: _Ints,
+    end: _Ints,
+    index: _Ints,
+    min_motion_m: float,
+    tau_m: float,
+    tau_relative: float,
+) -> _Codes:
+    before_m, after_m = sights.nearest_m[index, start], sights.nearest_m[index, end]
+    tau = np.maximum(tau_m, tau_relative * before_m)
+    centers = sights.object_centers
+    moved = _turned(sights.rotations[clip, start], centers[index, end] - centers[index, start])
+    moved *= sights.is_moving[index, None]
+    own = _sign(moved, tau[:, None])
+    moves = own.any(axis=1) | (np.sqrt((moved**2).sum(axis=1)) >= min_motion_m)
+    middle, middle_end = sights.middles[index, start], sights.middles[index, end]
+    (place, level), (place_end, level_end) = _place(middle), _place(middle_end)
+    nearing = _sign(after_m - before_m, tau)
+    touches, touches_end = sights.at_edge[index, start], sights.at_edge[index, end]
+    covered = sights.covered[index, end + 1] - sights.covered[index, start]
+    away = sights.away[index, end + 1] - sights.away[index, start]
+    return {
+        "start_place": place,
+        "end_place": place_end,
+        "start_level": level,
+        "end_level": level_end,
+        "image_shift": _image_shift((middle_end - middle) * np.stack([np.ones(len(clip)), sights.heights[clip]], 1)),
+        "distance": nearing + 1,
+        # A change that a question would call none is none here, whatever its share of a short distance.
+        "size": np.where(nearing == 0, 0, _change(before_m / np.maximum(after_m, 1e-6))),
+        "outline": _change(sights.extents[index, end] / np.maximum(sights.extents[index, start], 1e-9)),
+        "own_motion": (own + 1) @ np.array([9, 3, 1]),
+        "moving": (sights.is_moving[index] & moves).astype(np.int64),
+        "edge": np.where(touches == touches_end, 0, np.where(touches, 1, 2)),
+        "gap": np.where(covered + away == 0, 0, np.where(covered >= away, 1, 2)),
+    }
 
 
-def _change(ratio: float) -> str:
-    return "larger" if ratio > SIZE_CHANGE else "smaller" if ratio < 1 / SIZE_CHANGE else "same"
+def _turned(rotations: _Floats, vectors: _Floats) -> _Floats:
+    """R^T v of (K, 3, 3) and (K, 3)."""
+    x, y, z = vectors.T[..., None]
+    return rotations[:, 0] * x + rotations[:, 1] * y + rotations[:, 2] * z
 
 
-def _image_shift(right: float, down: float) -> str:
-    """Both in shares of the image's width."""
-    if max(abs(right), abs(down)) < SHIFT_SHARE:
-        return "none"
-    if abs(right) >= abs(down):
-        return "right" if right > 0 else "left"
-    return "down" if down > 0 else "up"
+def _direction(vectors: _Floats, axis: _Ints) -> _Ints:
+    """(K,) place in _DIRECTIONS of the sense of (K, 3) along one axis each."""
+    return 2 * axis + (np.take_along_axis(vectors, axis[:, None], axis=1)[:, 0] >= 0)
 
 
-def _place(u: float, v: float) -> tuple[str, str]:
-    if not (0 <= u <= 1 and 0 <= v <= 1):
-        return "outside", "outside"
-    return PLACES[min(2, int(3 * u))], LEVELS[min(2, int(3 * v))]
+def _sign(part: _Floats, tau: _Floats) -> _Ints:
+    return np.where(np.abs(part) <= tau, 0, np.where(part > 0, 1, -1))
+
+
+def _change(ratio: _Floats) -> _Ints:
+    return np.where(ratio > SIZE_CHANGE, 1, np.where(ratio < 1 / SIZE_CHANGE, 2, 0))
+
+
+def _image_shift(shift: _Floats) -> _Ints:
+    """Of (K, 2) right and down, both in shares of the image's width."""
+    right, down = shift.T
+    sideways = np.abs(right) >= np.abs(down)
+    code = np.where(sideways, np.where(right > 0, 2, 1), np.where(down > 0, 4, 3))
+    return np.where(np.abs(shift).max(axis=1) < SHIFT_SHARE, 0, code)
+
+
+def _place(middles: _Floats) -> tuple[_Ints, _Ints]:
+    """Places in PLACES and LEVELS of (K, 2)."""
+    inside = ((middles >= 0) & (middles <= 1)).all(axis=1, keepdims=True)
+    thirds = np.where(inside, np.minimum(2, 3 * middles), 3).astype(np.int64)
+    return thirds[:, 0], thirds[:, 1]
