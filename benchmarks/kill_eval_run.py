@@ -1,9 +1,11 @@
 """Kills `mllm4d eval run` at random moments, runs it again each time, and compares the file with that of a clean run.
 
     python benchmarks/kill_eval_run.py --backend openai --kills 10
+    python benchmarks/kill_eval_run.py --backend vllm --kills 10 --questions 12 --max-tokens 512
 
 `--backend openai` asks a local HTTP server whose answer depends on the request alone (in tests/evaluation);
-`transformers` and `vllm` answer with the tiny random model. SIGKILL goes to the command only: its worker has to notice.
+`transformers` and `vllm` answer with the tiny random model, two responses at a time; ask for long ones, so that they do
+not end before a kill lands. SIGKILL goes to the command only: its worker has to notice.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import numpy as np
 from mllm4d_verl.data_tools.schema import QARow, write_qa
 
 _CLIPS, _FRAMES = 4, 4
-_TIME_LIMIT_S = 300.0
+_TIME_LIMIT_S = 900.0
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Outcome:
 
 
 def kill_and_rerun(
-    folder: Path, backend: str, kills: int, seed: int = 0, questions: int = 24, samples: int = 2
+    folder: Path, backend: str, kills: int, seed: int = 0, questions: int = 24, samples: int = 2, max_tokens: int = 32
 ) -> Outcome:
     """Make questions in `folder`, run them once without and once with kills.
 
@@ -65,12 +67,13 @@ def kill_and_rerun(
             answers that the run has not reached yet, and up to 0.1 s.
         seed: of the moments.
         questions, samples: what is asked.
+        max_tokens: longest response.
     """
     started = time.monotonic()
     moments = random.Random(seed)
     data = write_questions(folder, questions)
     total = questions * samples
-    with command_for(folder, backend, data, samples) as command:
+    with command_for(folder, backend, data, samples, max_tokens) as command:
         begun = time.monotonic()
         process = start([*command, "--out", str(folder / "clean")], folder)
         wait_until(process, folder / "clean", lines=1)
@@ -130,12 +133,12 @@ def write_questions(folder: Path, count: int) -> Path:
 
 
 @contextlib.contextmanager
-def command_for(folder: Path, backend: str, data: Path, samples: int) -> Iterator[list[str]]:
+def command_for(folder: Path, backend: str, data: Path, samples: int, max_tokens: int) -> Iterator[list[str]]:
     """The command without `--out`, and the server that it asks, if any."""
     command = [
         *(sys.executable, "-m", "mllm4d_verl.cli.main", "eval", "run"),
         *("--data", str(data), "--backend", backend, "--template", "direct"),
-        *("--samples", str(samples), "--temperature", "0.7", "--max-tokens", "32"),
+        *("--samples", str(samples), "--temperature", "0.7", "--max-tokens", str(max_tokens)),
         *("--set", "min_pixels=784", "--set", "max_pixels=4096"),
     ]
     if backend == "openai":
@@ -148,7 +151,9 @@ def command_for(folder: Path, backend: str, data: Path, samples: int) -> Iterato
     from mllm4d_verl.recipes.tiny_cpu.model import build_tiny_model
 
     model = build_tiny_model(folder / "model", "qwen3_vl", hidden=64, layers=2, head_std=0.3)
-    options = ["--dtype", "float32"] if backend == "vllm" else ["--engine", "batch_size=2"]
+    options = (
+        ["--dtype", "float32", "--engine", "max_num_seqs=2"] if backend == "vllm" else ["--engine", "batch_size=2"]
+    )
     yield [*command, "--model", str(model), *options]
 
 
@@ -188,9 +193,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--questions", type=int, default=24)
+    parser.add_argument("--max-tokens", type=int, default=32)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        outcome = kill_and_rerun(Path(folder), arguments.backend, arguments.kills, arguments.seed, arguments.questions)
+        outcome = kill_and_rerun(Path(folder), **vars(arguments))
     print(json.dumps({"backend": arguments.backend, **outcome.__dict__}, indent=2))
     sys.exit(0 if outcome.same and not outcome.doubled else 1)
 

@@ -67,7 +67,7 @@ class TestSettings:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """World, estimated clips and questions of eight clips, made with the demo's settings by two processes."""
+    """World, estimated clips and questions of five clips, made with the demo's settings by two processes."""
     return make_data(tmp_path_factory.mktemp("demo") / "twice", workers=2)
 
 
@@ -77,7 +77,7 @@ def make_data(folder: Path, workers: int) -> Path:
     from mllm4d_verl.data_tools.synthetic import write_world
 
     settings = demo_settings(find_recipe("tiny_cpu"), "quick")
-    world = {**settings["world"], "clips": 8}
+    world = {**settings["world"], "clips": 5}
     write_world(folder / "world", config=world.pop("preset"), dense=False, **world)
     source = find_source(folder / "world")
     annotate(source, folder / "clips", annotation_config(settings["annotate"]), workers=workers)
@@ -102,7 +102,7 @@ class TestData:
     def test_estimates_are_kept_and_answer_as_the_truth_does(self, data):
         from mllm4d_verl.data_tools.schema import read_clip_index, read_qa
 
-        assert len(read_clip_index(data / "clips")) >= 7
+        assert len(read_clip_index(data / "clips")) >= 4
         rows = [row for split in ("train", "val", "test") for row in read_qa(data / "qa" / f"{split}.parquet")]
         answers = check_rows(rows, data / "clips", data / "world")
         assert answers["all"]["questions"] == len(rows)
