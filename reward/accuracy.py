@@ -27,14 +27,14 @@ _WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,9}|[0-9]{1,30})"
 _QUANTITY = re.compile(
     r"[~\u2248]? ?(?:about |approximately )?"
     rf"([+-]? ?(?:{_WHOLE}(?:\.[0-9]{{0,30}})?|\.[0-9]{{1,30}})(?:e[+-]?[0-9]{{1,3}})?) ?"
-    r"(m|meters?|metres?|cm|centimeters?|centimetres?|km|kilometers?|kilometres?)?\.?",
+    r"(m|meters?|metres?|cm|centimeters?|centimetres?|km|kilometers?|kilometres?|ft|feet|foot)?\.?",
     re.I,
 )
 # What models put around an answer out of habit: \boxed{B}, $2.5$, \text{left}, (2.5).
 _WRAPPED = re.compile(
     r"(?:\\(?:boxed|text|mathrm|mathbf) ?\{((?:[^{}]|\{[^{}]*\})*)\}|\${1,2}([^$]*)\${1,2}|\(([^()]{2,})\))\.?"
 )
-_METRES_PER_UNIT = {"c": 0.01, "k": 1000.0, "m": 1.0}
+_METRES_PER_UNIT = {"c": 0.01, "f": 0.3048, "k": 1000.0, "m": 1.0}  # by first letter
 
 
 class Quantity(NamedTuple):

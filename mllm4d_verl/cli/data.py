@@ -18,8 +18,11 @@ from mllm4d_verl.cli.data_calibrate import calibrate
 from mllm4d_verl.cli.data_check import check
 from mllm4d_verl.cli.data_convert import convert
 from mllm4d_verl.cli.data_cot import cot
+from mllm4d_verl.cli.data_leaks import leaks
+from mllm4d_verl.cli.data_mix import duplicates, mix, split
 from mllm4d_verl.cli.data_preview import preview
 from mllm4d_verl.cli.data_stats import stats
+from mllm4d_verl.cli.data_units import units
 from mllm4d_verl.cli.data_validate import validate
 from mllm4d_verl.cli.data_view import view
 from mllm4d_verl.cli.output import emit_json
@@ -102,7 +105,12 @@ app.command()(cot)
 app.command()(convert)
 app.command()(validate)
 app.command()(blind)
+app.command()(mix)
+app.command()(split)
+app.command()(duplicates)
+app.command()(leaks)
 app.command()(stats)
+app.command()(units)
 app.command()(preview)
 
 

@@ -87,6 +87,10 @@ def test_the_commands(tmp_path, monkeypatch):
     assert tasks[0] == tasks[1] == {*TASKS}
     assert tasks[2] - {*TASKS}
     assert tasks[2] <= {*TASKS, *EXTRA_TASKS}
+    (units,) = (line.split("#")[0] for line in _blocks("")[1].splitlines())
+    result = CliRunner().invoke(app, shlex.split(units.replace("qa/", "qa0/"))[1:])
+    assert result.exit_code == 0, result.output
+    assert {row.unit for row in read_qa("qa0/train_units.parquet")} > {"meters"}
 
 
 def test_the_table_names_every_task():
