@@ -1,0 +1,124 @@
+"""Videos that show nearly the same, found by perceptual hashes of a few frames each.
+
+Hashes are the 64-bit DCT hash of ImageHash (phash; Zauner, Implementation and Benchmarking of Perceptual Image Hash
+Functions, 2010). A copy that was encoded anew, resized, brightened or cropped by 3% differs in a few bits,
+another scene in about 32. A mirrored copy is not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+
+FRAMES = 5  # hashed of each video, spread evenly
+MAX_BITS = 8  # of 64 that two frames of the same view may differ in: docs/mixes.md has what copies differ in
+MIN_FRAMES = 3  # of FRAMES that must show the same view
+_MIN_CONTRAST = 2.0  # grey levels; the hash of an even frame is chance
+_BLOCK = 512  # videos compared at once with all others: 512 x N x 25 bytes
+_NONE = np.uint64(0)
+_ONES = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
+
+Hashes = NDArray[np.uint64]
+Progress = Callable[[int, int], None]
+
+
+def video_hashes(path: str | Path) -> Hashes:
+    """(FRAMES,) hashes of frames spread evenly over a video; 0 where a frame has no contrast.
+
+    Raises:
+        InputError: the video cannot be read.
+    """
+    import cv2
+    import imagehash
+    from PIL import Image
+
+    capture = cv2.VideoCapture(str(path))
+    try:
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if count < 1:
+            raise InputError("the video cannot be read", file=path)
+        hashes = np.zeros(FRAMES, np.uint64)
+        for place, frame in enumerate(((np.arange(FRAMES) + 0.5) * count / FRAMES).astype(int).tolist()):
+            capture.set(cv2.CAP_PROP_POS_FRAMES, frame)
+            is_read, image = capture.read()
+            if not is_read:
+                raise InputError(f"frame {frame} of {count} cannot be read", file=path)
+            grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+            if grey.std() >= _MIN_CONTRAST:
+                bits = imagehash.phash(Image.fromarray(grey)).hash
+                hashes[place] = np.packbits(bits.ravel()).view(">u8")[0]
+    finally:
+        capture.release()
+    return hashes
+
+
+def hash_videos(paths: Sequence[str | Path], workers: int = 1, progress: Progress | None = None) -> Hashes:
+    """(N, FRAMES) hashes of videos, in `workers` threads: decoding lets go of the interpreter."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    hashes = np.zeros((len(paths), FRAMES), np.uint64)
+    with ThreadPoolExecutor(workers) as pool:
+        for place, found in enumerate(pool.map(video_hashes, paths)):
+            hashes[place] = found
+            if progress:
+                progress(place + 1, len(paths))
+    return hashes
+
+
+def similar_pairs(first: Hashes, second: Hashes) -> list[tuple[int, int, int]]:
+    """Pairs (m, n, bits) of videos of `first` (M, FRAMES) and `second` (N, FRAMES) that show nearly the same.
+
+    A frame shows the same view as the nearest frame of the other video if they differ in at most MAX_BITS; MIN_FRAMES
+    frames have to, so that two cuts of one recording that overlap by most of their length are found as well. `bits` is
+    the mean of what these differ in.
+    """
+    pairs = []
+    for start in range(0, len(first), _BLOCK):
+        block = first[start : start + _BLOCK]
+        nearest = np.full((len(block), len(second), FRAMES), 64, np.uint8)
+        for own in range(FRAMES):
+            for other in range(FRAMES):
+                bits = _distance(block[:, own, None], second[None, :, other])
+                np.minimum(nearest[:, :, own], bits, out=nearest[:, :, own])
+        alike = nearest <= MAX_BITS
+        for m, n in zip(*np.nonzero(alike.sum(axis=2) >= MIN_FRAMES), strict=True):
+            pairs.append((start + int(m), int(n), int(nearest[m, n][alike[m, n]].mean().round())))
+    return pairs
+
+
+def group_videos(names: Sequence[str], hashes: Hashes) -> dict[str, str]:
+    """Name -> group, the first name of it, for videos that have near-duplicates; the others are left out."""
+    parent = list(range(len(names)))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
+    for m, n, _ in similar_pairs(hashes, hashes):
+        low, high = sorted((root(m), root(n)))
+        parent[high] = low
+    roots = [root(place) for place in range(len(names))]
+    sizes = np.bincount(roots, minlength=len(names))
+    return {names[place]: names[top] for place, top in enumerate(roots) if sizes[top] > 1}
+
+
+def group_sizes(groups: Mapping[str, str]) -> list[int]:
+    """Sizes of the groups, the largest first."""
+    return sorted(np.unique(list(groups.values()), return_counts=True)[1].tolist(), reverse=True)
+
+
+def _distance(first: Hashes, second: Hashes) -> NDArray[np.uint8]:
+    """Bits in which hashes differ; 64 where one of them is of a frame without contrast."""
+    differ = np.bitwise_xor(first, second)
+    bits = np.zeros(differ.shape, np.uint8)
+    for shift in range(0, 64, 16):
+        bits += _ONES[((differ >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64)]
+    bits[np.broadcast_to((first == _NONE) | (second == _NONE), bits.shape)] = 64
+    return bits
