@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from .comparison import TaskComparison, compare_records
@@ -33,12 +34,14 @@ class SuccessiveRuns:
         text_only: task -> accuracy of the best guess from the text alone, as a share; no entry where it is not
             known.
         control_names: runs that are controls.
+        templates: name of the run -> prompt template it was asked with, where run.json says so.
     """
 
     summaries: dict[str, Summary]
     steps: list[Step]
     text_only: dict[str, float]
     control_names: tuple[str, ...]
+    templates: dict[str, str]
 
     @property
     def text_only_accuracy(self) -> float | None:
@@ -54,6 +57,7 @@ class SuccessiveRuns:
             "runs": {
                 name: {
                     "control": name in self.control_names,
+                    "template": self.templates.get(name),
                     "overall": _figures(summary.overall),
                     "mean_of_tasks": summary.mean_of_tasks.to_dict(),
                     "tasks": {task.task: _figures(task) for task in summary.tasks},
@@ -88,6 +92,7 @@ def successive_runs(
         steps,
         dict(text_only or {}),
         tuple(control.name for control in controls),
+        {run.name: Path(run.job["template"]).name for run in (*stages, *controls) if "template" in run.job},
     )
 
 

@@ -38,7 +38,20 @@ def _models(results: SuccessiveRuns) -> Table:
             _number(overall.reward.estimate) + _span(overall.reward.low, overall.reward.high),
             str(overall.invalid),
         )
+    table.caption = (
+        "chance: 1 / options; text only: the best guess learnt from other clips' questions without video"
+        f"{_prompts(results)}\n"
+    )
     return table
+
+
+def _prompts(results: SuccessiveRuns) -> str:
+    """Which models were asked with which prompt template."""
+    asked: dict[str, list[str]] = {}
+    for name, template in results.templates.items():
+        if name not in results.control_names:
+            asked.setdefault(template, []).append(name)
+    return "".join(f"; {template}: prompt of {', '.join(names)}" for template, names in asked.items())
 
 
 def _steps(results: SuccessiveRuns) -> Table:
@@ -91,7 +104,14 @@ def _table(title: str, headings: tuple[str, ...]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column(headings[0], overflow="fold")
     for heading in headings[1:]:
         table.add_column(heading, justify="right", no_wrap=True)

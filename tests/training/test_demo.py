@@ -190,7 +190,7 @@ def run_of(name: str, rights: list[bool], control: str | None = None) -> NamedRu
         )
         for number, right in enumerate(rights)
     ]
-    return NamedRun(name, score_records(records), {"control": control})
+    return NamedRun(name, score_records(records), {"control": control, "template": "st_cot_short"})
 
 
 class TestTable:
@@ -209,6 +209,7 @@ class TestTable:
         text = console.export_text()
         assert max(map(len, text.splitlines())) <= 80
         assert "Held-out clips, 40 questions" in text
+        assert "st_cot_short: prompt of base, GRPO" in " ".join(text.split())
         assert re.search(r"GRPO +75\.0 \(\d+-\d+\) +50\.0 +47\.5", text)
         assert re.search(r"base → GRPO +\+50\.0 \(\+\d+, \+\d+\) +0 / 20 +<0\.001", text)
         assert re.search(r"GRPO → blind +-50\.0 \(-\d+, -\d+\) +20 / 0 +<0\.001", text)
@@ -217,6 +218,7 @@ class TestTable:
     def test_all_of_it_is_in_the_summary(self, results):
         content = json.loads(json.dumps(results.to_dict(), allow_nan=False))
         assert [name for name, run in content["runs"].items() if run["control"]] == ["GRPO blind"]
+        assert content["runs"]["GRPO"]["template"] == "st_cot_short"
         assert content["runs"]["GRPO"]["overall"]["accuracy"]["estimate"] == 0.75
         assert [(step["before"], step["after"]) for step in content["steps"]] == [
             ("base", "GRPO"),
