@@ -1,39 +1,41 @@
 """How fast `mllm4d data questions` goes from Clip4D files to parquet, and where its time goes.
 
-    python benchmarks/questions_speed.py --clips 500 --per-clip 100          # one core, with the share of each stage
-    python benchmarks/questions_speed.py --clips 20000 --per-clip 100 --workers 2 --no-stages   # 2M rows
+    python benchmarks/questions_speed.py --clips 2500            # one core, with the share of each stage
+    python benchmarks/questions_speed.py --rows 2000000 --workers 2 --folder speed   # what a whole training set takes
 
-Clips are made of random tracks, without images. Rows per clip is asked for; what was written is printed.
+Clips are made of random tracks, without images. Rows per clip is asked for; what was written is printed. Figures per
+core are of processor time, so that other work on the machine changes them little.
 """
 
 from __future__ import annotations
 
 import argparse
-import cProfile
-import pstats
+import functools
+import os
 import resource
-import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from mllm4d_verl.data_tools.questions import QuestionConfig, write_questions
+from mllm4d_verl.data_tools.questions import QuestionConfig, engine, facts, running, write_questions
 from mllm4d_verl.data_tools.schema import VIDEO_ABSENT, VIDEO_KEY, Clip4D, ObjectTrack, write_clip, write_clip_index
 
 COLOURS = ("red", "green", "blue", "black", "white")
-#: Stage -> functions (file, name) whose cumulative time it is.
-STAGES = {
-    "read clips": [("schema.py", "read_clip")],
-    "geometry": [("geometry.py", "__init__")],
-    "candidates": [("candidates.py", "clip_candidates")],
-    "choice": [("engine.py", "choose")],
-    "phrasing with cues": [("phrasing.py", "_phrase_clip")],
-    "of it cues": [("cues.py", "pair"), ("cues.py", "__init__")],
-    "columns and responses": [("phrasing.py", "_table")],
-    "parquet": [("running.py", "_assemble")],
-    "fingerprint": [("engine.py", "fingerprint")],
+#: Stage -> the functions whose time it is, where the engine looks them up.
+STAGES: dict[str, tuple[tuple[ModuleType, str], ...]] = {
+    "read clips": ((running, "read_clip"),),
+    "geometry": ((running, "geometry_of"),),
+    "candidates": ((running, "clip_candidates"), (running, "gather")),
+    "facts for phrasing": ((facts, "sights_of"),),
+    "choice": ((engine, "choose"),),
+    "phrasing": ((running, "phrase"),),
+    "parquet": ((running, "_assemble"),),
+    "index, fingerprint": ((engine, "data_root"), (engine, "fingerprint")),
 }
 
 
@@ -60,63 +62,82 @@ def random_clip(number: int, num_frames: int, num_objects: int, num_points: int)
     )  # fmt: skip
 
 
+def write_random_clips(folder: Path, numbers: range, num_frames: int, num_objects: int, num_points: int) -> None:
+    for number in numbers:
+        write_clip(folder, random_clip(number, num_frames, num_objects, num_points))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=500)
+    parser.add_argument("--rows", type=int, help="instead of --clips: so many rows in all")
     parser.add_argument("--per-clip", type=int, default=100, help="rows asked for per clip")
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--objects", type=int, default=3)
     parser.add_argument("--points", type=int, default=64, help="per object and frame")
     parser.add_argument("--cold-start", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--no-stages", action="store_true", help="without the profiler, which costs time")
     parser.add_argument("--folder", type=Path, help="keep clips and rows here, and find the clips of an earlier run")
     arguments = parser.parse_args()
+    count = arguments.clips if arguments.rows is None else -(-arguments.rows // (arguments.per_clip - 1))
+    shape = arguments.frames, arguments.objects, arguments.points
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
-        clips = folder / f"clips_{arguments.clips}_{arguments.points}"
+        clips = folder / f"clips_{count}_{arguments.points}"
         if not (clips / "clips.parquet").is_file():
-            for number in range(arguments.clips):
-                write_clip(clips, random_clip(number, arguments.frames, arguments.objects, arguments.points))
+            cores = os.cpu_count() or 1
+            with ProcessPoolExecutor(cores) as pool:
+                numbers = (range(core, count, cores) for core in range(cores))
+                list(pool.map(write_random_clips, *zip(*((clips, own, *shape) for own in numbers), strict=True)))
             write_clip_index(clips)
         each = -(-arguments.per_clip // 7)
         config = QuestionConfig(
             num_frames=arguments.frames, max_per_clip=arguments.per_clip, max_per_clip_task=2 * each,
             inner_pairs=max(4, 2 * each), cold_start=arguments.cold_start,
         )  # fmt: skip
-        profile = cProfile.Profile()
-        # Wall and processor time: other work on the machine lengthens the first, not the second.
-        began, began_cpu = time.perf_counter(), _cpu_seconds()
-        if not arguments.no_stages:
-            profile.enable()
+        spent = time_stages() if arguments.workers == 1 else {}
+        began, began_cpu = time.perf_counter(), cpu_seconds()
         report = write_questions(clips, folder / "qa", config, workers=arguments.workers)
-        profile.disable()
-        seconds, cpu = time.perf_counter() - began, _cpu_seconds() - began_cpu
-        rows = sum(report.rows.values())
-        print(
-            f"{rows} rows of {arguments.clips} clips, {rows / arguments.clips:.1f} a clip, {arguments.workers} workers"
-        )
-        print(f"{seconds:.1f} s, {rows / seconds:.0f} rows/s; processor {cpu:.1f} s, {rows / cpu:.0f} rows/s per core")
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        print(f"peak memory {own:.0f} MiB, of the largest worker {child:.0f} MiB")
-        if not arguments.no_stages:
-            _print_stages(pstats.Stats(profile), seconds)
+        seconds, cpu = time.perf_counter() - began, cpu_seconds() - began_cpu
+    rows = sum(report.rows.values())
+    print(f"{rows} rows of {count} clips, {rows / count:.1f} a clip, {arguments.workers} workers")
+    print(f"{seconds:.1f} s, {rows / seconds:.0f} rows/s; load of the machine {os.getloadavg()[0]:.1f}")
+    print(f"processor {cpu:.1f} s, {rows / cpu:.0f} rows/s per core")
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"peak memory {own:.0f} MiB, of the largest other process {child:.0f} MiB")
+    for stage, stage_cpu in spent.items():
+        print(f"{stage:24} {stage_cpu:7.2f} s {100 * stage_cpu / cpu:5.1f}%")
+    if spent:
+        rest = cpu - sum(spent.values())
+        print(f"{'imports, files, the rest':24} {rest:7.2f} s {100 * rest / cpu:5.1f}%")
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """Processor time of this process and those that it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def _print_stages(stats: pstats.Stats, seconds: float) -> None:
+def time_stages() -> dict[str, float]:
+    """Stage -> processor seconds, added to as the engine runs in this process. A profiler would slow Python alone."""
+    spent = dict.fromkeys(STAGES, 0.0)
+
+    def timed(function: Any, stage: str) -> Any:
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            began = time.process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent[stage] += time.process_time() - began
+
+        return run
+
     for stage, functions in STAGES.items():
-        spent = sum(
-            entry[3]
-            for (file, _, name), entry in stats.stats.items()  # type: ignore[attr-defined]
-            if (Path(file).name, name) in functions
-        )
-        print(f"{stage:24} {spent:7.2f} s {100 * spent / seconds:5.1f}%", file=sys.stdout)
+        for module, name in functions:
+            setattr(module, name, timed(getattr(module, name), stage))
+    return spent
 
 
 if __name__ == "__main__":

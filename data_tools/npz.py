@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import ast
-import io
+import math
 import os
 import struct
 import zipfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a zip member: APPNOTE.TXT 4.3.7
+# Of zip files: APPNOTE.TXT 4.3.7, 4.3.12, 4.3.16.
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_CENTRAL_HEADER = struct.Struct("<4s6H3I5H2I")
+_END = struct.Struct("<4s4H2IH")
+_LONGEST_COMMENT = 1 << 16
+_ZIP64 = 0xFFFFFFFF  # stands for a size or place beyond 4 GiB
+
+
+class _Member(NamedTuple):
+    name: str
+    method: int
+    checksum: int
+    packed_bytes: int
+    bytes: int
+    offset: int
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -25,26 +39,47 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         ValueError, zipfile.BadZipFile: it is not an npz file, is cut short or damaged, or holds Python objects.
     """
     data = Path(path).read_bytes()
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = archive.infolist()
     arrays = {}
-    for member in members:
+    for member in _members(data):
         try:
-            head = _LOCAL_HEADER.unpack_from(data, member.header_offset)
-            first = member.header_offset + _LOCAL_HEADER.size + head[9] + head[10]
-            packed = data[first : first + member.compress_size]
-            if member.compress_type == zipfile.ZIP_STORED:
+            head = _LOCAL_HEADER.unpack_from(data, member.offset)
+            first = member.offset + _LOCAL_HEADER.size + head[9] + head[10]
+            packed = data[first : first + member.packed_bytes]
+            if member.method == zipfile.ZIP_STORED:
                 content = packed
-            elif member.compress_type == zipfile.ZIP_DEFLATED:
-                content = zlib.decompress(packed, -15, member.file_size)
+            elif member.method == zipfile.ZIP_DEFLATED:
+                content = zlib.decompress(packed, -15, member.bytes)
             else:
-                raise ValueError(f"{member.filename} is packed in an unknown way")
+                raise ValueError(f"{member.name} is packed in an unknown way")
         except (struct.error, zlib.error) as error:
-            raise zipfile.BadZipFile(f"{member.filename} is damaged ({error})") from None
-        if zlib.crc32(content) != member.CRC:
-            raise zipfile.BadZipFile(f"{member.filename} has a wrong checksum")
-        arrays[member.filename.removesuffix(".npy")] = _array(content)
+            raise zipfile.BadZipFile(f"{member.name} is damaged ({error})") from None
+        if zlib.crc32(content) != member.checksum:
+            raise zipfile.BadZipFile(f"{member.name} has a wrong checksum")
+        arrays[member.name.removesuffix(".npy")] = _array(content)
     return arrays
+
+
+def _members(data: bytes) -> list[_Member]:
+    """The directory of a zip file, which `zipfile` takes longer to read than the rest of a clip."""
+    end = data.rfind(b"PK\x05\x06", max(0, len(data) - _LONGEST_COMMENT - _END.size))
+    members = []
+    try:
+        if end < 0:
+            raise zipfile.BadZipFile("not a zip file")
+        _, _, _, _, count, _, at, _ = _END.unpack_from(data, end)
+        for _ in range(count):
+            head = _CENTRAL_HEADER.unpack_from(data, at)
+            if head[0] != b"PK\x01\x02":
+                raise zipfile.BadZipFile("the directory is damaged")
+            if _ZIP64 in (head[8], head[9], head[16]):
+                raise ValueError("larger than 4 GiB")
+            first = at + _CENTRAL_HEADER.size
+            name = data[first : first + head[10]].decode("utf-8" if head[3] & 0x800 else "cp437")
+            members.append(_Member(name, head[4], head[7], head[8], head[9], head[16]))
+            at = first + head[10] + head[11] + head[12]
+    except struct.error as error:
+        raise zipfile.BadZipFile(f"the directory is damaged ({error})") from None
+    return members
 
 
 def _array(content: bytes) -> np.ndarray:
@@ -56,7 +91,7 @@ def _array(content: bytes) -> np.ndarray:
     dtype, order, shape = _header(content[12 if wide else 10 : first])
     if dtype.hasobject:
         raise ValueError("an array holds Python objects")
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     flat = np.frombuffer(content, dtype, count, first).copy()
     return flat.reshape(shape, order=order)
 

@@ -30,7 +30,7 @@ from ..schema import (
     read_clip_index,
 )
 from .applicability import DISTANCE_TASKS
-from .candidates import Candidates, Skipped, clip_candidates, clip_key, geometry_of, join
+from .candidates import Candidates, Skipped, clip_candidates, clip_key, gather, geometry_of
 from .chance import mix
 from .config import QuestionConfig
 from .facts import ClipFacts
@@ -92,9 +92,9 @@ def build_with_report(clips: Iterable[Clip4D], config: QuestionConfig) -> tuple[
     parts, facts = [], []
     for number, clip in enumerate(held):
         geometry = geometry_of(clip, config)
-        parts.append(clip_candidates(geometry, number, config, skipped))
+        parts.append(clip_candidates(geometry, config, skipped))
         facts.append(ClipFacts.of(geometry, number))
-    chosen, report = choose(join(parts), ids, config, skipped)
+    chosen, report = choose(gather(parts, range(len(held)), ids, config), ids, config, skipped)
     chosen = Chosen(chosen.found, _without_cold_start(chosen.choice))
     chosen = chosen.take(np.lexsort((mix(chosen.found["key"], 5), chosen.choice["split"])))
     report.cold_start = 0

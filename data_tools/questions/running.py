@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..atomic import atomic_path
 from ..schema import QA_SCHEMA, SPLITS, read_clip
-from .candidates import Candidates, Skipped, clip_candidates, geometry_of, join
+from .candidates import Candidates, Skipped, clip_candidates, gather, geometry_of, join
 from .chance import mix
 from .config import QuestionConfig
 from .facts import ClipFacts
@@ -125,14 +125,16 @@ def run_passes(plan: Plan, choose: Choose, out: Path, progress: Progress | None)
 def find_chunk(plan: Plan, chunk: int) -> int:
     """First pass over some clips: candidates, reasons of what is not asked, and the clips' facts, into a file."""
     skipped: Skipped = {}
+    numbers = plan.clips_of(chunk)
     parts, facts = [], []
-    for number in plan.clips_of(chunk):
+    for number in numbers:
         geometry = geometry_of(read_clip(plan.files[number]), plan.config)
-        parts.append(clip_candidates(geometry, number, plan.config, skipped))
+        parts.append(clip_candidates(geometry, plan.config, skipped))
         facts.append(ClipFacts.of(geometry, number))
     with atomic_path(plan.candidates_file(chunk)) as temporary:
         arrays: dict[str, Any] = ClipFacts.join(facts).arrays()
-        np.savez(temporary, found=join(parts), skipped=np.array(json.dumps(skipped)), **arrays)
+        found = gather(parts, numbers, [plan.ids[number] for number in numbers], plan.config)
+        np.savez(temporary, found=found, skipped=np.array(json.dumps(skipped)), **arrays)
     return chunk
 
 
