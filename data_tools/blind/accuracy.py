@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .baselines import BASELINES
+from .baselines import baselines_for
+from .features import Features, features_of
 from .rows import BlindRows, chance_of
 
 LIMIT = 0.03  # above chance, as a share: up to here a task counts as not guessable
@@ -45,22 +46,37 @@ class TaskAccuracy:
         return "at chance" if over <= LIMIT and self.interval <= LIMIT else "unclear"
 
 
-def correct_guesses(rows: BlindRows, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """name -> (N,) whether a baseline guessed right, and by how much; each fold of clips is guessed from the others."""
+def correct_guesses(
+    rows: BlindRows, seed: int = 0, features: Features | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """name -> (N,) whether a baseline guessed right, and by how much; each fold of clips is guessed from the others.
+
+    Args:
+        rows: of one task.
+        seed: parts the clips.
+        features: of these rows, where they are made already.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    features = features or features_of(rows)
+    guesses = baselines_for(features)
     fold = (chance_of(seed, rows.clips) * FOLDS).astype(int)
-    right = {name: np.zeros(len(rows), bool) for name in BASELINES}
-    margin = {name: np.zeros(len(rows)) for name in BASELINES}
+    right = {name: np.zeros(len(rows), bool) for name in guesses}
+    margin = {name: np.zeros(len(rows)) for name in guesses}
     rng = np.random.default_rng(seed)
-    for part in range(FOLDS):
-        places, others = np.flatnonzero(fold == part), np.flatnonzero(fold != part)
-        if not len(places) or not len(others):
-            continue
-        train, test = rows.take(others), rows.take(places)
-        for name, guess in BASELINES.items():
-            for place, scores, answer in zip(places, guess(train, test), test.answers, strict=True):
-                ties = scores + rng.uniform(0, 1e-9, len(scores))
-                right[name][place] = ties.argmax() == answer
-                margin[name][place] = ties[answer] - np.delete(ties, answer).max(initial=-1e9)
+    with threadpool_limits(1):  # OpenMP threads that wait for each other stand still on a busy machine
+        for part in range(FOLDS):
+            places, others = np.flatnonzero(fold == part), np.flatnonzero(fold != part)
+            if not len(places) or not len(others):
+                continue
+            own, answers = np.arange(len(places)), features.answers[places]
+            for name, guess in guesses.items():
+                scores = guess(features, others, places) + rng.uniform(0, 1e-9, features.is_option[places].shape)
+                scores = np.where(features.is_option[places], scores, -np.inf)
+                right[name][places] = scores.argmax(axis=1) == answers
+                truth = scores[own, answers]
+                scores[own, answers] = -np.inf
+                margin[name][places] = truth - np.maximum(scores.max(axis=1), -1e9)
     return right, margin
 
 

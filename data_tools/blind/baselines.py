@@ -2,164 +2,112 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 
 import numpy as np
 
-from .rows import BlindRows, number_in
+from .features import Features
 
-Scores = list[np.ndarray]
-Guess = Callable[[BlindRows, BlindRows], Scores]
+#: (features, places of rows to learn from, places of rows to guess) -> (guessed rows, K) scores, the best guess highest.
+Guess = Callable[[Features, np.ndarray, np.ndarray], np.ndarray]
 
 
-def majority_letter(train: BlindRows, test: BlindRows) -> Scores:
+def majority_letter(rows: Features, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The commonest place of the right option."""
-    counts = np.bincount(train.answers, minlength=16)
-    return [counts[: len(options)].astype(float) for options in test.options]
+    width = rows.is_option.shape[1]
+    counts = np.bincount(rows.answers[train], minlength=width).astype(float)
+    return np.broadcast_to(counts, (len(test), width))
 
 
-def majority_answer(train: BlindRows, test: BlindRows) -> Scores:
+def majority_answer(rows: Features, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The option whose text is right most often where it is offered."""
-    share = _answer_shares(train, [""] * len(train))
-    return [np.array([share["", option] for option in options]) for options in test.options]
+    return _share_right(rows, rows.texts, train)[rows.texts[test]]
 
 
-def template_prior(train: BlindRows, test: BlindRows) -> Scores:
+def template_prior(rows: Features, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The same within a phrasing, whatever object and frames it names."""
-    templates = train.templates()
-    share = _answer_shares(train, templates)
-    overall = _answer_shares(train, [""] * len(train))
-    return [
-        np.array([share.get((template, option), overall["", option]) for option in options])
-        for template, options in zip(test.templates(), test.options, strict=True)
-    ]
+    codes = rows.templates[:, None] * (int(rows.texts.max()) + 1) + rows.texts
+    _, codes = np.unique(codes, return_inverse=True)
+    codes = codes.reshape(rows.texts.shape)
+    offered = np.bincount(codes[train][rows.is_option[train]], minlength=int(codes.max()) + 1)
+    within, overall = _share_right(rows, codes, train)[codes[test]], majority_answer(rows, train, test)
+    return np.where(offered[codes[test]] > 0, within, overall)
 
 
-def number_rank(train: BlindRows, test: BlindRows) -> Scores:
+def number_rank(rows: Features, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The commonest rank of the right number among its options."""
-    counts: Counter[int] = Counter()
-    for options, answer in zip(train.options, train.answers, strict=True):
-        counts[int(_ranks(options)[answer])] += 1
-    return [np.array([counts[rank] for rank in _ranks(options).tolist()], float) for options in test.options]
+    ranks = np.floor(rows.ranks).astype(np.int64) + 1
+    truth = ranks[train, rows.answers[train]]
+    return np.bincount(truth, minlength=rows.is_option.shape[1] + 1).astype(float)[ranks[test]]
 
 
-def typical_number(train: BlindRows, test: BlindRows) -> Scores:
+def typical_number(rows: Features, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The option nearest to the median right number of the task."""
-    truth = [number_in(options[answer]) for options, answer in zip(train.options, train.answers, strict=True)]
-    finite = np.array(truth)[np.isfinite(truth)]
-    middle = float(np.median(finite)) if len(finite) else 0.0
-    return [-np.nan_to_num(np.abs(_numbers(options) - middle)) for options in test.options]
+    truth = rows.numbers[train, rows.answers[train]]
+    truth = truth[np.isfinite(truth)]
+    return _nearest(rows.numbers[test], np.full(len(test), np.median(truth) if len(truth) else 0.0))
 
 
-def median_option(train: BlindRows, test: BlindRows) -> Scores:
+def median_option(rows: Features, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The option nearest to the median of its own row."""
-    return [-np.nan_to_num(np.abs(v - np.median(v))) for v in map(_numbers, test.options)]
+    numbers = rows.numbers[test]
+    some = np.where(np.isfinite(numbers).any(axis=1, keepdims=True), numbers, 0)
+    return _nearest(numbers, np.nanmedian(some, axis=1))
 
 
-def bag_of_words(train: BlindRows, test: BlindRows) -> Scores:
-    """Logistic regression over words of question with option, and the shape of the options."""
-    from scipy.sparse import hstack
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+def bag_of_words(rows: Features, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Logistic regression over words of the question with the option, by averaged stochastic descent."""
+    from sklearn.linear_model import SGDClassifier  # type: ignore[import-untyped]
 
-    model = LogisticRegression(C=0.3, max_iter=200, solver="liblinear")
-    model.fit(hstack([_words(train), _shape(train)]).tocsr(), _is_right(train))
-    return _per_row(model.decision_function(hstack([_words(test), _shape(test)]).tocsr()), test)
+    model = SGDClassifier(loss="log_loss", alpha=1e-4, average=True, max_iter=6, tol=None, random_state=0)
+    fit, right = _option_places(rows, train), rows.is_right[train][rows.is_option[train]]
+    if right.all():
+        return np.zeros((len(test), rows.is_option.shape[1]))
+    model.fit(rows.pairs[fit], right)
+    return _spread(rows, test, model.decision_function(rows.pairs[_option_places(rows, test)]))
 
 
-def boosted_shape(train: BlindRows, test: BlindRows) -> Scores:
-    """Gradient boosting over the shape of the options: ranks, ratios, how typical a number is."""
+def boosted_shape(rows: Features, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Gradient boosting over the shape of the options: ranks, ratios, how typical a number is, frames asked about."""
     from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    model = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, l2_regularization=1.0, random_state=0)
-    with threadpool_limits(1):  # OpenMP threads that wait for each other stand still on a busy machine
-        model.fit(_shape(train), _is_right(train))
-        scores = model.decision_function(_shape(test))
-    return _per_row(scores, test)
-
-
-BASELINES: dict[str, Guess] = {
-    guess.__name__: guess
-    for guess in (
-        majority_letter,
-        majority_answer,
-        template_prior,
-        number_rank,
-        typical_number,
-        median_option,
-        bag_of_words,
-        boosted_shape,
+    model = HistGradientBoostingClassifier(
+        max_iter=60, max_leaf_nodes=8, l2_regularization=1.0, early_stopping=False, random_state=0
     )
-}
+    model.fit(rows.shape[train][rows.is_option[train]], rows.is_right[train][rows.is_option[train]])
+    return _spread(rows, test, model.decision_function(rows.shape[test][rows.is_option[test]]))
 
 
-def _answer_shares(rows: BlindRows, groups: list[str]) -> dict[tuple[str, str], float]:
-    """(group, text) -> how often the text is right where it is offered, pulled towards a quarter by two rows."""
-    offered: Counter[tuple[str, str]] = Counter()
-    right: Counter[tuple[str, str]] = Counter()
-    for group, options, answer in zip(groups, rows.options, rows.answers, strict=True):
-        offered.update((group, option) for option in options)
-        right[group, options[answer]] += 1
-    shares: dict[tuple[str, str], float] = defaultdict(lambda: 0.25)
-    shares.update({key: (right[key] + 0.5) / (count + 2) for key, count in offered.items()})
-    return shares
+_NUMERIC = (number_rank, typical_number, median_option, boosted_shape)
+_ANY = (majority_letter, majority_answer, template_prior, bag_of_words)
+BASELINES: dict[str, Guess] = {guess.__name__: guess for guess in (*_ANY, *_NUMERIC)}
 
 
-def _numbers(options: list[str]) -> np.ndarray:
-    return np.array([number_in(option) for option in options])
+def baselines_for(rows: Features) -> dict[str, Guess]:
+    """Those that can tell anything about such options: words have no ranks."""
+    return {guess.__name__: guess for guess in (*_ANY, *(_NUMERIC if rows.is_numeric else ()))}
 
 
-def _ranks(options: list[str]) -> np.ndarray:
-    values = _numbers(options)
-    return np.argsort(np.argsort(values, kind="stable"), kind="stable")
+def _share_right(rows: Features, codes: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """(codes,) how often what has the code is right where it is offered, pulled towards a quarter by two rows."""
+    size = int(codes.max()) + 1
+    offered = np.bincount(codes[train][rows.is_option[train]], minlength=size)
+    right = np.bincount(codes[train, rows.answers[train]], minlength=size)
+    return np.asarray((right + 0.5) / (offered + 2))
 
 
-def _shape(rows: BlindRows) -> np.ndarray:
-    """(pairs, 7) rank, place, logarithms of the number, of its ratio to neighbours and median, decimals, length."""
-    parts = []
-    for options in rows.options:
-        values = _numbers(options)
-        logs = np.sign(values) * np.log1p(np.abs(values))
-        order = np.sort(logs)
-        decimals = [len(option.partition(".")[2].split(" ")[0]) for option in options]
-        parts.append(
-            np.column_stack(
-                [
-                    _ranks(options),
-                    np.arange(len(options)),
-                    logs,
-                    logs - np.median(logs),
-                    logs - order.mean(),
-                    decimals,
-                    [len(option) for option in options],
-                ]
-            )
-        )
-    return np.nan_to_num(np.concatenate(parts).astype(float))
+def _nearest(numbers: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return np.asarray(-np.nan_to_num(np.abs(numbers - target[:, None])))
 
 
-def _words(rows: BlindRows):  # type: ignore[no-untyped-def]
-    """Hashed pairs of a word of the question with the option: its text, or its rank among numbers."""
-    from sklearn.feature_extraction import FeatureHasher  # type: ignore[import-untyped]
-
-    def pairs() -> Iterator[list[str]]:
-        for question, options in zip(rows.questions, rows.options, strict=True):
-            words = question.lower().split()
-            words = [*words, *(f"{a} {b}" for a, b in pairwise(words)), ""]
-            ranks = _ranks(options).tolist()
-            for option, rank in zip(options, ranks, strict=True):
-                name = f"rank{rank}" if np.isfinite(number_in(option)) else option
-                yield [f"{word}|{name}" for word in words]
-
-    return FeatureHasher(2**16, input_type="string", alternate_sign=False).transform(pairs())
+def _option_places(rows: Features, places: np.ndarray) -> np.ndarray:
+    """Rows of `pairs` of the options of some rows."""
+    width = rows.is_option.shape[1]
+    return (places[:, None] * width + np.arange(width))[rows.is_option[places]]
 
 
-def _is_right(rows: BlindRows) -> np.ndarray:
-    flags = [np.arange(len(o)) == answer for o, answer in zip(rows.options, rows.answers, strict=True)]
-    return np.concatenate(flags).astype(int)
-
-
-def _per_row(scores: np.ndarray, rows: BlindRows) -> Scores:
-    return np.split(scores, np.cumsum([len(options) for options in rows.options])[:-1])
+def _spread(rows: Features, places: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Scores of options as (places, K)."""
+    spread = np.zeros((len(places), rows.is_option.shape[1]))
+    spread[rows.is_option[places]] = scores
+    return spread

@@ -27,7 +27,7 @@ def blind(
     from mllm4d_verl.data_tools.blind import blind_accuracy, read_blind_rows
     from mllm4d_verl.data_tools.blind import rebalance as choose
 
-    rows = read_blind_rows(qa)
+    rows = read_blind_rows(qa, max_rows=None if rebalance else 20_000, seed=seed)
     before = blind_accuracy(rows, seed)
     results = {"before": before}
     if rebalance is not None:
