@@ -76,7 +76,7 @@ def python(tmp_path_factory) -> str:
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
     own = next((home / "lib").glob("python3*/site-packages"))
     shared = [path for path in site.getsitepackages() if Path(path).is_dir()]
-    (own / "zz_shared.pth").write_text(f"import site; [site.addsitedir(path) for path in {shared}]\n")
+    (own / "zz_shared.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in shared))
     python = str(home / "bin" / "python")
     command = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--retries", "0", *PACKAGES]
     done = subprocess.run(command, capture_output=True, text=True)
