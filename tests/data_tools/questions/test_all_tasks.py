@@ -17,7 +17,7 @@ from mllm4d_verl.reward import PRESETS, STReward
 @pytest.fixture(scope="module")
 def rows():
     config = QuestionConfig(num_frames=8, tasks=(*TASKS, *EXTRA_TASKS), max_per_clip=40)
-    found = build_questions([make_clip(seed) for seed in range(10)], config)
+    found = build_questions([make_clip(seed) for seed in range(16)], config)
     by_task = {row.task: row for row in found}
     assert set(by_task) == {*TASKS, *EXTRA_TASKS}
     return list(by_task.values())
