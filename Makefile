@@ -38,9 +38,9 @@ $(STAMP): pyproject.toml $(wildcard packaging/torchvision_cpu_guard/*)
 	@test -n "$(PYTHON)" || { echo "mllm4d-verl needs Python 3.10, 3.11 or 3.12; none was found. Set PYTHON=/path/to/python."; exit 1; }
 	@echo "Setting up .venv with $(PYTHON): about 3 minutes and 4 GB the first time."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" 2>/dev/null \
-	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --index-url $(PYTORCH_CPU_INDEX) "$(TORCH)" "$(TORCHVISION)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[cpu,dev]" ./packaging/torchvision_cpu_guard
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile "$(TORCH)" 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --index-url $(PYTORCH_CPU_INDEX) "$(TORCH)" "$(TORCHVISION)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[cpu,dev]" ./packaging/torchvision_cpu_guard
 	@touch $@
 
 clean:

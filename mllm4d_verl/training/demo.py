@@ -182,7 +182,8 @@ class _Demo:
             folder = _control_folder(control)
             self._evaluation_stage(folder, f"{name} {control}", stage, folder, {**settings, "control": control})
         for name, stage in _COMPARED:
-            settings = {**self.settings["comparison"], "template": self._prompt_of("grpo"), "dataset": self._frames()}
+            dataset = {**self._frames(), "tasks": self._grpo_tasks()}
+            settings = {**self.settings["comparison"], "template": self._prompt_of("grpo"), "dataset": dataset}
             folder = f"{stage}-sampled"
             self._evaluation_stage(folder, f"{name}, sampled", stage, folder, settings)
         limits = self.settings["text_only"]
@@ -209,15 +210,7 @@ class _Demo:
         """GRPO against its cold start on sampled answers to the held-out questions of the tasks it was trained on."""
         from mllm4d_verl.evaluation import compare_records, read_responses
 
-        trained = self.recipe.compose("grpo", self._overrides_of("grpo")).data.tasks
-        before, after = (
-            [
-                record
-                for record in read_responses(self.out / "evaluation" / f"{stage}-sampled")
-                if trained is None or record.task in trained
-            ]
-            for _, stage in _COMPARED
-        )
+        before, after = (read_responses(self.out / "evaluation" / f"{stage}-sampled") for _, stage in _COMPARED)
         return compare_records(before, after)
 
     def summary(self, scale: str, results: SuccessiveRuns) -> dict[str, Any]:
@@ -399,6 +392,11 @@ class _Demo:
     def _frames(self) -> dict[str, int]:
         """Keys of the data config, the same in every stage, that say what size the model sees."""
         return {"max_pixels": self.settings["max_pixels"]}
+
+    def _grpo_tasks(self) -> list[str] | None:
+        """Tasks that GRPO is trained on; None for all."""
+        tasks = self.recipe.compose("grpo", self._overrides_of("grpo")).data.tasks
+        return None if tasks is None else list(tasks)
 
     def _prompt_of(self, stage: str) -> str:
         return self.recipe.compose(stage, self._overrides_of(stage)).data.prompt_template
