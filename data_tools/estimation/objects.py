@@ -665,7 +665,7 @@ def agrees_with_flow(track: Track, gap: int) -> bool:
         return True
     times = frames - frames.mean()
     moved = (times[:, None] * (centers - centers.mean(axis=0))).sum(axis=0) / (times**2).sum()
-    flow = flows[known].mean(axis=0)
+    flow = np.median(flows[known], axis=0)  # one frame that is off by metres does not count
     depth_std = median(sighting.depth_std_m for sighting in track.sightings)
     slack = 0.5 * max(np.linalg.norm(moved), np.linalg.norm(flow)) + 0.5 * depth_std / gap
     return bool(np.linalg.norm(moved - flow) < slack)

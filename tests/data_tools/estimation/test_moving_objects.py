@@ -12,6 +12,7 @@ from mllm4d_verl.data_tools.estimation.objects import (
     FoundObjects,
     ObjectConfig,
     ObjectFinder,
+    agrees_with_flow,
     center_noise,
     net_motion,
     shrink_camera,
@@ -236,6 +237,23 @@ def track_of(centers: np.ndarray, frames=None) -> Track:
             for t, center in zip(frames, centers, strict=True)
         ]
     )
+
+
+class TestFlowOfATrack:
+    def track(self, flows: np.ndarray) -> Track:
+        centers = np.outer(np.arange(len(flows)), [0.06, 0.0, 0.0])
+        track = track_of(centers)
+        track.sightings = [one._replace(velocity=flow) for one, flow in zip(track.sightings, flows, strict=True)]
+        return track
+
+    def test_one_frame_that_is_off_by_metres_does_not_count(self):
+        flows = np.tile([0.05, 0.0, 0.0], (12, 1))
+        assert agrees_with_flow(self.track(flows), gap=4)
+        flows[5] = [0.0, 0.0, -2.0]
+        assert agrees_with_flow(self.track(flows), gap=4)
+
+    def test_what_stands_still_by_its_flow_does_not_agree(self):
+        assert not agrees_with_flow(self.track(np.zeros((12, 3))), gap=4)
 
 
 class TestNoise:
