@@ -8,7 +8,7 @@ import numpy as np
 
 from .features import Features
 
-#: (features, places of rows to learn from, places of rows to guess) -> (guessed rows, K) scores, the best guess highest.
+#: (features, places of rows to learn from, places of rows to guess) -> (guessed rows, K) scores, the best highest.
 Guess = Callable[[Features, np.ndarray, np.ndarray], np.ndarray]
 
 

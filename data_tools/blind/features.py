@@ -85,13 +85,13 @@ def _shape(rows: BlindRows, numbers: np.ndarray, ranks: np.ndarray, decimals: np
     ends of the set, decimals; and the first numbers of the question."""
     logs = np.sign(numbers) * np.log1p(np.abs(numbers))
     some = np.where(np.isfinite(logs).any(axis=1, keepdims=True), logs, 0)
+    low, high = np.nanmin(some, axis=1, keepdims=True), np.nanmax(some, axis=1, keepdims=True)
     parts = [
         ranks,
         np.broadcast_to(np.arange(numbers.shape[1]), numbers.shape),
         logs,
         logs - np.nanmedian(some, axis=1, keepdims=True),
-        (logs - np.nanmin(some, axis=1, keepdims=True))
-        / np.maximum(np.nanmax(some, axis=1) - np.nanmin(some, axis=1), 1e-9)[:, None],
+        (logs - low) / np.maximum(high - low, 1e-9),
         decimals,
     ]
     asked = np.full((len(rows), _QUESTION_NUMBERS), np.nan)

@@ -57,7 +57,9 @@ class QuestionConfig:
             can be told (tasks/base.py).
         balance_difficulty: ask the bands of a task equally often, as far as clips have them.
         val_fraction, test_fraction: shares of clips; the rest trains.
-        balance_ratio: an answer of a task occurs at most this many times the second commonest and the mean answer.
+        balance_ratio: an answer of a task occurs at most this many times the second commonest and the mean answer; a
+            quarter of what exceeds 1 is allowed among questions about equally long spans (`fair_share`). Infinite: no
+            balance at all, what clips offer.
         option_spread: "even" numeric options lie about a fifth apart and hide the truth from a blind guess; "wide"
             ones fill 25 to 175 percent of the truth, easier for a small model but also for a guess (options.py).
         cold_start: None for all train rows, or at most this many.
@@ -83,6 +85,13 @@ class QuestionConfig:
     cot_style: str = "full"
     cot_decimals: int = 4
     thresholds: Thresholds = field(default_factory=Thresholds)
+
+    def fair_share(self, answers: int) -> float:
+        """Largest share of one of so many answers among questions that a blind guess can tell from others.
+
+        1.0625 times its due by default: of two options 53 percent, of three 35.4, of four 26.6.
+        """
+        return (1 + 0.25 * (self.balance_ratio - 1)) / answers
 
     def __post_init__(self) -> None:
         known = [task for task in known_tasks() if task != OTHER_TASK]

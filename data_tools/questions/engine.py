@@ -34,10 +34,9 @@ from .candidates import Candidates, Skipped, clip_candidates, clip_key, gather, 
 from .chance import mix
 from .config import QuestionConfig
 from .facts import ClipFacts
-from .options import numeric_options
 from .phrasing import CHOICE_DTYPE, Chosen, option_counts, phrase
 from .running import Plan, run_passes
-from .selection import balanced_letters, select, split_clips
+from .selection import balanced_letters, numbered, select, split_clips
 from .tasks import task_of
 
 REPORT_NAME = "questions.json"
@@ -134,17 +133,11 @@ def choose(
     chosen = []
     for number in range(len(SPLITS)):
         picked = select(found[split_of[found["clip"]] == number], config)
+        kept, numbers, decimals = numbered(picked, config, number)
+        picked = picked[kept]
         choice = np.zeros(len(picked), CHOICE_DTYPE)
-        choice["split"] = number
+        choice["split"], choice["numbers"], choice["decimals"] = number, numbers, decimals
         choice["letter"] = balanced_letters(picked, option_counts(tasks), config.seed)
-        for place, task in enumerate(tasks):
-            # What a blind guess about a number could go by: the task, and whether the whole clip is asked about.
-            for whole in (False, True) if task.is_numeric else ():
-                rows = np.flatnonzero((picked["task"] == place) & (picked["whole"] == whole))
-                rng = np.random.default_rng([config.seed, 2, number, place, int(whole)])
-                rows = rows[np.argsort(mix(picked["key"][rows], 6), kind="stable")]
-                numbers = numeric_options(picked["measure"][rows], config.option_spread, rng)
-                choice["numbers"][rows], choice["decimals"][rows] = numbers
         chosen.append(Chosen(picked, choice))
     train = chosen[0]
     if not len(train.found):

@@ -106,7 +106,8 @@ class ClipGeometry:
         """min over points p of P_object_frame of |p - c_camera_frame|, (K,) metres; infinite where there are none."""
         distances = self.nearest_m[objects, object_frames]
         other = np.flatnonzero(object_frames != camera_frames)
-        distances[other] = self._nearest(objects[other], object_frames[other], camera_frames[other])
+        if len(other):
+            distances[other] = self._nearest(objects[other], object_frames[other], camera_frames[other])
         return distances
 
     def _nearest(self, objects: Ints, object_frames: Ints, camera_frames: Ints) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..schema import LETTERS
-from .geometry import Floats, Ints
+from .geometry import Bools, Floats, Ints
 from .solvers import DIRECTIONS
 
 LOWEST_RATIO, HIGHEST_RATIO = 0.25, 1.75  # distractors over the truth; DESIGN section 4
@@ -13,17 +13,26 @@ NUM_OPTIONS = 4  # of distance and direction questions
 SPREADS = ("even", "wide")
 _TICKS = 22  # the smallest option is at least this many units of the last printed digit
 _DRAWS = 2  # option sets drawn for each rank of the truth, of which one is taken
+_PLACES = 48  # at which option sets are compared: finer than the steps between options
+_VALUES_PER_PLACE = 20  # at least, or places are made fewer
+_FIT_VALUES, _FIT_ROUNDS = 20_000, 60  # of the weights of ranks
 _BLOCK = 20_000  # questions whose sets are drawn at once, to bound memory
 _AXES = (("left", "right"), ("up", "down"), ("forward", "backward"))
 
 
-def numeric_options(values: Floats, spread: str, rng: np.random.Generator) -> tuple[Floats, Ints]:
+def numeric_options(
+    values: Floats, spread: str, rng: np.random.Generator, share: float = np.inf
+) -> tuple[Floats, Ints, Bools]:
     """Options of the numeric questions of one kind, such that the options alone do not give the truth away.
 
-    Three things would: the rank of the truth among the options, how typical it is of the task (distances of one data
-    set are alike, so the most ordinary option is often the true one), and the shape of the set. For the first two,
-    each question takes, of several sets drawn, one whose rank and typicality were least used so far. The shape depends
-    on `spread`:
+    Two things would: where the set lies (values of one data set are alike, so of a set of large numbers the smallest is
+    likely true, and nothing below a threshold is ever asked), and the shape of the set.
+
+    The first: sets are drawn for each rank of the truth, and each question takes one by weights of rank and place of
+    the set, fitted until at every place each rank is true equally often. Where values crowd too much for that, as just
+    above a threshold, `share` says which questions go.
+
+    The shape depends on `spread`:
 
     * "even": all options lie within a factor of 1.75, about a fifth apart. Then each could be the truth, since the
       others lie within 25 to 175 percent of it.
@@ -34,39 +43,69 @@ def numeric_options(values: Floats, spread: str, rng: np.random.Generator) -> tu
         values: (N,) true numbers > 0.
         spread: "even" or "wide".
         rng: source of chance.
+        share: how often a rank may be true at a place, of what is kept.
 
     Returns:
-        (N, 4) numbers, the truth first, and (N,) decimals to print them with.
+        (N, 4) numbers, the truth first, (N,) decimals to print them with, and (N,) which questions to keep.
     """
-    typical = float(np.median(values)) if len(values) else 1.0
-    chosen, decimals = np.empty((len(values), NUM_OPTIONS)), np.empty(len(values), np.int64)
-    uses = ([0.0] * NUM_OPTIONS, [0.0] * NUM_OPTIONS)
+    count = len(values)
     ranks = np.repeat(np.arange(NUM_OPTIONS), _DRAWS)
-    for first in range(0, len(values), _BLOCK):
-        part = values[first : first + _BLOCK]
-        shape = (len(part), len(ranks))
-        sets, digits = draw_sets(np.repeat(part, len(ranks)), np.tile(ranks, len(part)), spread, rng)
-        distance = np.abs(np.log(sets / typical))
-        typicality = (distance[:, 1:] < distance[:, :1]).sum(axis=1).reshape(shape)
-        picked = _least_used(ranks.tolist(), typicality.tolist(), (0.5 * rng.random(shape)).tolist(), uses)
-        places = np.arange(len(part)) * len(ranks) + picked
-        chosen[first : first + _BLOCK], decimals[first : first + _BLOCK] = sets[places], digits[places]
-    return chosen, decimals
+    edges, weights, stays = _fit_places(rng.permutation(values)[:_FIT_VALUES], ranks, spread, share, rng)
+    chosen, decimals, cells = np.empty((count, NUM_OPTIONS)), np.empty(count, np.int64), np.empty(count, np.int64)
+    for first in range(0, count, _BLOCK):
+        part = slice(first, first + _BLOCK)
+        sets, digits, places = _sets_of_ranks(values[part], ranks, spread, rng)
+        own = np.searchsorted(edges, places) * NUM_OPTIONS + ranks  # (n, sets)
+        picked = (weights.ravel()[own] + rng.gumbel(size=own.shape)).argmax(axis=1)
+        rows = np.arange(len(picked))
+        chosen[part], decimals[part], cells[part] = sets[rows, picked], digits[rows, picked], own[rows, picked]
+    return chosen, decimals, rng.random(count) < stays.ravel()[cells]
 
 
-def _least_used(
-    ranks: list[int], typicality: list[list[int]], noise: list[list[float]], uses: tuple[list[float], list[float]]
-) -> list[int]:
-    """One set per question by the uses so far, which are counted on: each choice depends on those before."""
-    of_rank, of_typicality = uses
-    picked = []
-    for own, chance in zip(typicality, noise, strict=True):
-        costs = [of_rank[r] + of_typicality[t] + c for r, t, c in zip(ranks, own, chance, strict=True)]
-        best = costs.index(min(costs))
-        of_rank[ranks[best]] += 1
-        of_typicality[own[best]] += 1
-        picked.append(best)
-    return picked
+def fair_cap(counts: Floats | Ints, share: float) -> float:
+    """How many of each kind may stay so that none is more than `share` of all that stay; (N,) counts, share > 1 / N.
+
+    With k kinds cut to c and a rest R, c = share * (k c + R).
+    """
+    ordered = np.sort(counts)[::-1].astype(np.float64)
+    for cut in range(1, len(ordered)):
+        if share * cut >= 1:
+            break
+        cap = share * ordered[cut:].sum() / (1 - share * cut)
+        if cap >= ordered[cut]:
+            return float(min(cap, ordered[0]))
+    return float(ordered.max(initial=0))
+
+
+def _fit_places(
+    values: Floats, ranks: Ints, spread: str, share: float, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats]:
+    """(P - 1,) edges of places, (P, 4) log-weights of ranks there that make each true equally often, and (P, 4) how
+    many of those drawn stay so that each is true in no more than `share`."""
+    num_places = int(np.clip(len(values) // _VALUES_PER_PLACE, 1, _PLACES))
+    _, _, places = _sets_of_ranks(values, ranks, spread, rng)
+    edges = np.quantile(places, np.arange(1, num_places) / num_places) if len(values) else np.empty(0)
+    cells = np.searchsorted(edges, places) * NUM_OPTIONS + ranks
+    weights = np.zeros((num_places, NUM_OPTIONS))
+    for number in range(_FIT_ROUNDS + 1):
+        draws = np.exp(weights.ravel()[cells])
+        draws /= draws.sum(axis=1, keepdims=True)
+        true = np.bincount(cells.ravel(), draws.ravel(), minlength=weights.size).reshape(weights.shape)
+        if number < _FIT_ROUNDS:
+            weights += 0.7 * np.log((true.mean(axis=1, keepdims=True) + 0.5) / (true + 0.5))
+            np.clip(weights, -12, 12, out=weights)
+    stays = np.ones(weights.shape)
+    if share < 1:
+        caps = np.array([fair_cap(row, share) for row in true])
+        stays = np.minimum(1, (caps[:, None] + 0.1) / (true + 0.1))
+    return np.asarray(edges), weights, stays
+
+
+def _sets_of_ranks(values: Floats, ranks: Ints, spread: str, rng: np.random.Generator) -> tuple[Floats, Ints, Floats]:
+    """Sets (N, R, 4) for each of the (R,) ranks, their decimals (N, R), and their places (N, R): the mean logarithm."""
+    shape = (len(values), len(ranks))
+    sets, digits = draw_sets(np.repeat(values, len(ranks)), np.tile(ranks, len(values)), spread, rng)
+    return sets.reshape(*shape, NUM_OPTIONS), digits.reshape(shape), np.log(sets).mean(axis=1).reshape(shape)
 
 
 def draw_sets(values: Floats, ranks: Ints, spread: str, rng: np.random.Generator) -> tuple[Floats, Ints]:

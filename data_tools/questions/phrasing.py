@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -320,7 +319,8 @@ def _rotations(rows: _Rows) -> pa.Array:
     table = rows.facts.sights.rotations
     used, place = np.unique(rows.clip * table.shape[1] + rows.start, return_inverse=True)
     matrices = (table.reshape(-1, 3, 3)[used].round(6) + 0.0).tolist()
-    return pa.array([json.dumps(matrix) for matrix in matrices], pa.string()).take(pa.array(place))
+    # Of lists of finite numbers, Python's text is the JSON text.
+    return pa.array([str(matrix) for matrix in matrices], pa.string()).take(pa.array(place))
 
 
 # ---------------------------------------------------------------------------------------------------------- responses

@@ -10,10 +10,14 @@ from .candidates import Candidates, ranks_within
 from .chance import gumbel, mix
 from .config import QuestionConfig
 from .geometry import Floats, Ints
+from .options import fair_cap, numeric_options
+from .tasks import task_of
 
 _ROUNDS = 12  # of fitting weights; the balance hardly changes after
 _FIT_CLIPS = 4000  # weights are fitted on so many clips
 _LABELS = 64  # room for the labels of a task
+_SPAN_EDGES = (0.35, 0.5, 0.7)  # of the frames asked about, as shares of all: inner pairs that compare
+NUM_SPANS = len(_SPAN_EDGES) + 2
 
 
 def split_clips(clip_ids: Iterable[str], val_fraction: float, test_fraction: float, seed: int) -> dict[str, str]:
@@ -36,12 +40,16 @@ def split_clips(clip_ids: Iterable[str], val_fraction: float, test_fraction: flo
 def select(found: Candidates, config: QuestionConfig) -> Candidates:
     """Choose within the caps so that no answer of a task is much commoner than the others, in the order given.
 
-    Each clip draws among its candidates with weights per answer, kind of frame pair and, if asked for, difficulty. The
-    weights are fitted until answers are as equal as the clips allow; what then still exceeds `config.balance_ratio` is
-    dropped. A task with a single possible answer is kept as it is; the report shows it.
+    Each clip draws among its candidates with weights per answer within a span (`spans_of`: over a short time little
+    changes, and questions name their frames), kind of frame pair and, if asked for, difficulty. The weights are fitted
+    until answers are as equal as the clips allow; what then still exceeds `config.fair_share` of a span, or
+    `config.balance_ratio` over all spans, is dropped. A task with a single possible answer is kept as it is; the
+    report shows it. An infinite `config.balance_ratio` draws without any weights.
     """
     if not len(found):
         return found
+    if not np.isfinite(config.balance_ratio):
+        return found[_draw(found, np.zeros(len(found)), config)]
     clips = np.unique(found["clip"])
     sample = found
     if len(clips) > _FIT_CLIPS:
@@ -51,7 +59,40 @@ def select(found: Candidates, config: QuestionConfig) -> Candidates:
     for _ in range(_ROUNDS):
         weights.fit(sample, _draw(sample, weights.of(sample), config))
     chosen = found[_draw(found, weights.of(found), config)]
+    chosen = chosen[_fair_within_spans(chosen, config)]
     return chosen[_within_balance(chosen, config.balance_ratio)]
+
+
+def spans_of(found: Candidates, num_frames: int) -> Ints:
+    """(N,) kind of time span, 0..NUM_SPANS - 1: the whole clip, or inner pairs by their length."""
+    length = (found["end"].astype(np.int64) - found["start"]) / max(1, num_frames - 1)
+    return np.where(found["whole"], 0, 1 + np.digitize(length, _SPAN_EDGES))
+
+
+def numbered(picked: Candidates, config: QuestionConfig, split: int) -> tuple[Ints, Floats, Ints]:
+    """Options of the numeric questions among those picked for a split.
+
+    What a blind guess about a number could go by, beside the options: the task, and the span that is asked about.
+
+    Returns:
+        (K,) places of what is kept, ascending; (K, 4) numbers, the truth first, and (K,) decimals; zeros for words.
+    """
+    numbers, decimals = np.zeros((len(picked), 4)), np.zeros(len(picked), np.int64)
+    keep = np.ones(len(picked), bool)
+    spans = spans_of(picked, config.num_frames)
+    for place, name in enumerate(config.tasks):
+        if not task_of(name).is_numeric:
+            continue
+        for span in range(NUM_SPANS):
+            rows = np.flatnonzero((picked["task"] == place) & (spans == span))
+            rows = rows[np.argsort(mix(picked["key"][rows], 6), kind="stable")]
+            rng = np.random.default_rng([config.seed, 2, split, place, span])
+            share = config.fair_share(4) if config.option_spread == "even" else np.inf
+            numbers[rows], decimals[rows], keep[rows] = numeric_options(
+                picked["measure"][rows], config.option_spread, rng, share
+            )
+    kept = np.flatnonzero(keep)
+    return kept, numbers[kept], decimals[kept]
 
 
 def _answers(found: Candidates) -> Ints:
@@ -59,26 +100,31 @@ def _answers(found: Candidates) -> Ints:
 
 
 class _Weights:
-    """Log-weights of answers, kinds of frame pair and difficulty bands, each within its task."""
+    """Log-weights of answers within a span, kinds of frame pair and difficulty bands, each within its task."""
 
     def __init__(self, found: Candidates, config: QuestionConfig) -> None:
         tasks = len(config.tasks)
         self._config = config
-        self._has = np.bincount(_answers(found), minlength=tasks * _LABELS).reshape(tasks, _LABELS) > 0
-        self._answer = np.zeros((tasks, _LABELS))
+        self._shape = (tasks, NUM_SPANS, _LABELS)
+        self._has = self._counts(found) > 0
+        self._answer = np.zeros(self._shape)
         self._whole = np.zeros(tasks)
         self._band = np.zeros((tasks, 3))
 
+    def _counts(self, found: Candidates) -> Ints:
+        group = found["task"].astype(np.int64) * NUM_SPANS + spans_of(found, self._config.num_frames)
+        return np.bincount(group * _LABELS + found["label"], minlength=int(np.prod(self._shape))).reshape(self._shape)
+
     def of(self, found: Candidates) -> Floats:
-        task = found["task"]
-        weights: Floats = self._answer[task, found["label"]] + self._whole[task] * found["whole"]
+        task, span = found["task"], spans_of(found, self._config.num_frames)
+        weights: Floats = self._answer[task, span, found["label"]] + self._whole[task] * found["whole"]
         return weights + self._band[task, found["band"]] if self._config.balance_difficulty else weights
 
     def fit(self, found: Candidates, chosen: Ints) -> None:
         picked = found[chosen]
         tasks = len(self._whole)
-        counts = np.bincount(_answers(picked), minlength=tasks * _LABELS).reshape(tasks, _LABELS)
-        mean = counts.sum(axis=1, keepdims=True) / np.maximum(self._has.sum(axis=1, keepdims=True), 1)
+        counts = self._counts(picked)
+        mean = counts.sum(axis=2, keepdims=True) / np.maximum(self._has.sum(axis=2, keepdims=True), 1)
         self._answer += np.where(self._has, 0.7 * np.log((mean + 1) / (counts + 1)), 0)
         np.clip(self._answer, -6, 6, out=self._answer)
         share = self._config.whole_clip_share
@@ -100,6 +146,24 @@ def _draw(found: Candidates, weights: Floats, config: QuestionConfig) -> Ints:
     # tasks take turns within a clip's cap
     place = ranks_within(found["clip"][kept], rank[kept] + 0.5 * (mix(found["key"][kept], 1) / 2.0**64))
     return kept[place < config.max_per_clip]
+
+
+def _fair_within_spans(chosen: Candidates, config: QuestionConfig) -> Ints:
+    """Places of what stays when, within each span of a task, no answer is commoner than its fair share allows."""
+    keep = np.ones(len(chosen), bool)
+    spans, answers = spans_of(chosen, config.num_frames), _answers(chosen)
+    for task in np.unique(chosen["task"]):
+        own = chosen["task"] == task
+        labels = np.unique(chosen["label"][own])
+        share = config.fair_share(len(labels))
+        if len(labels) < 2 or share >= 1:
+            continue
+        for span in range(NUM_SPANS):
+            rows = np.flatnonzero(own & (spans == span))
+            counts = np.bincount(np.searchsorted(labels, chosen["label"][rows]), minlength=len(labels))
+            cap = np.ceil(fair_cap(counts, share) + 0.5 * np.sqrt(counts.mean()))  # few are uneven by chance alone
+            keep[rows] = ranks_within(answers[rows], mix(chosen["key"][rows], 7)) < cap
+    return np.flatnonzero(keep)
 
 
 def _within_balance(chosen: Candidates, balance_ratio: float) -> Ints:

@@ -47,7 +47,7 @@ def _blind_accuracy(spread, seed=0):
     """A guess from the options alone: the rank that was right for the most alike sets of a training half."""
     rng = np.random.default_rng(seed)
     values = rng.lognormal(1.0, 0.4, 600)
-    numbers, decimals = numeric_options(values, spread, rng)
+    numbers, decimals, _ = numeric_options(values, spread, rng)
     sets = [np.round(row, digits) for row, digits in zip(numbers, decimals, strict=True)]
     logs = np.log(np.sort(sets, axis=1))
     truth = np.array([sorted(numbers).index(numbers[0]) for numbers in sets])
