@@ -74,7 +74,7 @@ def numbers_in(text: str) -> list[float]:
     return [float(number) for number in _NUMBER.findall(text)]
 
 
-def read_blind_rows(*paths: Path, max_rows: int | None = None, seed: int = 0) -> BlindRows:
+def read_blind_rows(*paths: str | Path, max_rows: int | None = None, seed: int = 0) -> BlindRows:
     """Rows of QA files, or of train, val and test of a folder, that have options and a lettered answer.
 
     Args:
@@ -86,7 +86,7 @@ def read_blind_rows(*paths: Path, max_rows: int | None = None, seed: int = 0) ->
         InputError: missing, not QA parquet, an answer that is not the letter of an option, an id that repeats, or no
             row has options.
     """
-    files = [file for path in paths for file in qa_files(path)]
+    files = [file for path in paths for file in qa_files(Path(path))]
     share = _shares(files, max_rows) if max_rows is not None else {}
     columns: dict[str, list[object]] = {name: [] for name in (*_COLUMNS, "place")}
     seen: set[str] = set()
