@@ -93,20 +93,15 @@ def similar_pairs(first: Hashes, second: Hashes) -> list[tuple[int, int, int]]:
 
 def group_videos(names: Sequence[str], hashes: Hashes) -> dict[str, str]:
     """Name -> group, the first name of it, for videos that have near-duplicates; the others are left out."""
-    parent = list(range(len(names)))
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
 
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
-    for m, n, _ in similar_pairs(hashes, hashes):
-        low, high = sorted((root(m), root(n)))
-        parent[high] = low
-    roots = [root(place) for place in range(len(names))]
-    sizes = np.bincount(roots, minlength=len(names))
-    return {names[place]: names[top] for place, top in enumerate(roots) if sizes[top] > 1}
+    pairs = np.array(similar_pairs(hashes, hashes), np.int64).reshape(-1, 3)
+    shape = (len(names), len(names))
+    links = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape)
+    group = connected_components(links, directed=False)[1]
+    _, first, sizes = np.unique(group, return_index=True, return_counts=True)
+    return {name: names[first[own]] for name, own in zip(names, group.tolist(), strict=True) if sizes[own] > 1}
 
 
 def group_sizes(groups: Mapping[str, str]) -> list[int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -143,20 +144,19 @@ def _source(meta: str | None, file: Path, row: int) -> str:
 
 def _joined(labels: dict[str, str], groups: Mapping[str, str]) -> dict[str, str]:
     """Clip -> name of its set, where clips with the same label or in the same group are in one set."""
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
 
-    def root(node: tuple[str, str]) -> tuple[str, str]:
-        while (above := parent.setdefault(node, node)) != node:
-            parent[node] = parent[above]
-            node = above
-        return node
-
-    for clip, label in labels.items():
-        own = root(("label", label))
-        if clip in groups:
-            first, second = sorted((own, root(("group", groups[clip]))))
-            parent[second] = first
-    names: dict[tuple[str, str], str] = {}
-    for clip in sorted(labels):  # a set is named after its first clip, so that no order of files matters
-        names.setdefault(root(("label", labels[clip])), clip)
-    return {clip: names[root(("label", label))] for clip, label in labels.items()}
+    clips = sorted(labels)  # a set is named after its first clip, so that no order of files matters
+    nodes: dict[tuple[str, str], int] = {}
+    own = [nodes.setdefault(("label", labels[clip]), len(nodes)) for clip in clips]
+    links = [
+        (node, nodes.setdefault(("group", groups[clip]), len(nodes)))
+        for clip, node in zip(clips, own, strict=True)
+        if clip in groups
+    ]
+    ends = np.array(links, np.int64).reshape(-1, 2)
+    graph = coo_matrix((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), (len(nodes), len(nodes)))
+    sets = connected_components(graph, directed=False)[1][own].tolist()
+    names: dict[int, str] = {}
+    return {clip: names.setdefault(number, clip) for clip, number in zip(clips, sets, strict=True)}
