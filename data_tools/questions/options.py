@@ -12,6 +12,7 @@ LOWEST_RATIO, HIGHEST_RATIO = 0.25, 1.75  # distractors over the truth; DESIGN s
 NUM_OPTIONS = 4  # of distance and direction questions
 SPREADS = ("even", "wide")
 _TICKS = 22  # the smallest option is at least this many units of the last printed digit
+_GOLDEN = (5**0.5 - 1) / 2
 _DRAWS = 2  # option sets drawn for each rank of the truth, of which one is taken
 _PLACES = 48  # at which option sets are compared: finer than the steps between options
 _VALUES_PER_PLACE = 20  # at least, or places are made fewer
@@ -52,11 +53,15 @@ def numeric_options(
     ranks = np.repeat(np.arange(NUM_OPTIONS), _DRAWS)
     edges, weights, stays = _fit_places(rng.permutation(values)[:_FIT_VALUES], ranks, spread, share, rng)
     chosen, decimals, cells = np.empty((count, NUM_OPTIONS)), np.empty(count, np.int64), np.empty(count, np.int64)
+    # Along the values, steps of the golden ratio: any stretch of values gets each rank as often as its weight says.
+    turn = np.empty(count)
+    turn[np.argsort(values, kind="stable")] = (rng.random() + np.arange(count) * _GOLDEN) % 1.0
     for first in range(0, count, _BLOCK):
         part = slice(first, first + _BLOCK)
         sets, digits, places = _sets_of_ranks(values[part], ranks, spread, rng)
         own = np.searchsorted(edges, places) * NUM_OPTIONS + ranks  # (n, sets)
-        picked = (weights.ravel()[own] + rng.gumbel(size=own.shape)).argmax(axis=1)
+        odds = np.cumsum(np.exp(weights.ravel()[own]), axis=1)
+        picked = (odds <= turn[part, None] * odds[:, -1:]).sum(axis=1)
         rows = np.arange(len(picked))
         chosen[part], decimals[part], cells[part] = sets[rows, picked], digits[rows, picked], own[rows, picked]
     return chosen, decimals, rng.random(count) < stays.ravel()[cells]
