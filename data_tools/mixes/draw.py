@@ -81,7 +81,7 @@ def parse_source(text: str) -> Source:
     return Source(Path(text))
 
 
-def draw_mix(mix: Mix, sources: Sequence[Source], out: str | Path, *, seed: int = 0) -> Drawn:
+def draw_mix(mix: Mix, sources: Sequence[Source], out: str | Path, *, seed: int = 0, strict: bool = False) -> Drawn:
     """Write the mix as the parquet file `out`, in the order of the sources.
 
     Of each task (and source) as many rows as its share; of these, first one of every clip, then a second, and so on;
@@ -92,9 +92,11 @@ def draw_mix(mix: Mix, sources: Sequence[Source], out: str | Path, *, seed: int 
         sources: files, or folders of train, val and test.
         out: parquet file.
         seed: of the choice.
+        strict: refuse to write a mix whose shares are not all met.
 
     Raises:
-        InputError: no row fits, a share names a source that is not given, two rows share an id, or a file is broken.
+        InputError: no row fits, a share or licence names a source that is not given, two rows share an id, a share
+            cannot be met and `strict` is set, or a file is broken.
     """
     out = Path(out)
     files = [(source, file) for source in sources for file in qa_files(source.path)]
@@ -102,15 +104,24 @@ def draw_mix(mix: Mix, sources: Sequence[Source], out: str | Path, *, seed: int 
         if file.resolve() == out.resolve():
             raise InputError("a source and OUT are the same", file=out, remedy="Choose another name")
     names = [source.name for source in sources]
-    for name in mix.sources:
+    for name in (*mix.sources, *mix.licenses):
         if name not in names:
-            raise InputError(f"the mix has a share of {name!r}, which is no source", remedy=f"Write {name}=PATH")
+            what = "share" if name in mix.sources else "licence"
+            raise InputError(f"the mix has a {what} of {name!r}, which is no source", remedy=f"Write {name}=PATH")
     table = _index(files, mix, seed)
     cells, take = _choose(table, mix)
+    absent = ", ".join(f"{cell.task} {cell.source}".strip() for cell in cells if not cell.found)
     if not take.any():
-        raise InputError(f"no row of split {mix.split!r} is of a task of the mix", file=files[0][1])
+        problem = (
+            f"no rows of split {mix.split!r} are of {absent}" if absent else "there are too few rows for any share"
+        )
+        raise InputError(problem, file=files[0][1], remedy="Leave such shares out, or add sources")
+    drawn = Drawn(out, int(take.sum()), len(np.unique(table["clip"][take])), cells)
+    if strict and drawn.short:
+        tasks = ", ".join(f"{cell.task} ({cell.drawn} of {cell.wanted})" for cell in drawn.short)
+        raise InputError(f"a share cannot be met: {tasks}", file=out, field="--strict", remedy="Use --rows 0")
     _copy(files, take, mix, out)
-    return Drawn(out, int(take.sum()), len(np.unique(table["clip"][take])), cells)
+    return drawn
 
 
 #: Of every row of the sources: task and source as places in the mix (-1 for not wanted), clip as a hash, chance.
@@ -189,25 +200,35 @@ def _copy(files: list[tuple[Source, Path]], take: NDArray[np.bool_], mix: Mix, o
     first = 0
     with atomic_path(out) as temporary, pq.ParquetWriter(temporary, QA_SCHEMA) as writer:
         for source, file in files:
+            before = first
             for batch in iter_batches(file):
-                kept = batch.filter(pa.array(take[first : first + batch.num_rows]))
+                places = np.flatnonzero(take[first : first + batch.num_rows])
+                kept = batch.take(pa.array(places))
+                places += first - before
                 first += batch.num_rows
                 if not kept.num_rows:
                     continue
                 kept = moved_videos(kept, file.parent, out.parent, known.setdefault(file.parent, {}))
-                writer.write_batch(_marked(kept, source, mix))
+                writer.write_batch(_marked(kept, source, mix, file, places.tolist()))
 
 
-def _marked(batch: pa.RecordBatch, source: Source, mix: Mix) -> pa.RecordBatch:
-    """Rows of a named source: its name before ids and clips, and in `meta` with the licence, which cards state."""
+def _marked(batch: pa.RecordBatch, source: Source, mix: Mix, file: Path, rows: list[int]) -> pa.RecordBatch:
+    """Rows of a named source: its name before ids and clips, and in `meta` with the licence, which cards state.
+
+    A row that says another source already keeps that, and gets no licence of this one.
+    """
     if not source.name:
         return batch
     for name in ("id", "clip_id"):
         place = QA_SCHEMA.get_field_index(name)
         batch = batch.set_column(place, QA_SCHEMA.field(place), pa.array(_prefixed(batch.column(name), source)))
-    marks = {"source": source.name}
-    if source.name in mix.licenses:
-        marks["license"] = mix.licenses[source.name]
-    texts = batch.column(_META).to_pylist()
-    metas = [json.dumps({**marks, **json.loads(text or "{}")}, sort_keys=True) for text in texts]
+    metas = []
+    for text, row in zip(batch.column(_META).to_pylist(), rows, strict=True):
+        try:
+            meta = {"source": source.name, **json.loads(text or "{}")}
+        except (ValueError, TypeError):
+            raise InputError("must be a JSON object", file=file, row=row, field="meta") from None
+        if meta["source"] == source.name and source.name in mix.licenses:
+            meta.setdefault("license", mix.licenses[source.name])
+        metas.append(json.dumps(meta, sort_keys=True))
     return batch.set_column(_META, QA_SCHEMA.field(_META), pa.array(metas, pa.string()))

@@ -73,21 +73,25 @@ def hash_videos(paths: Sequence[str | Path], workers: int = 1, progress: Progres
 def similar_pairs(first: Hashes, second: Hashes) -> list[tuple[int, int, int]]:
     """Pairs (m, n, bits) of videos of `first` (M, FRAMES) and `second` (N, FRAMES) that show nearly the same.
 
-    A frame shows the same view as the nearest frame of the other video if they differ in at most MAX_BITS; MIN_FRAMES
-    frames have to, so that two cuts of one recording that overlap by most of their length are found as well. `bits` is
-    the mean of what these differ in.
+    A frame shows the same view as the nearest frame of the other video if they differ in at most MAX_BITS. MIN_FRAMES
+    frames of either video have to, so that two cuts of one recording that overlap by most of their length are found,
+    and a still view that is a part of a longer video, too. `bits` is the mean of what these frames differ in. The time
+    goes with M times N.
     """
     pairs = []
     for start in range(0, len(first), _BLOCK):
         block = first[start : start + _BLOCK]
-        nearest = np.full((len(block), len(second), FRAMES), 64, np.uint8)
+        nearest = np.full((2, len(block), len(second), FRAMES), 64, np.uint8)  # of the frames of one and of the other
         for own in range(FRAMES):
             for other in range(FRAMES):
                 bits = _distance(block[:, own, None], second[None, :, other])
-                np.minimum(nearest[:, :, own], bits, out=nearest[:, :, own])
+                np.minimum(nearest[0, ..., own], bits, out=nearest[0, ..., own])
+                np.minimum(nearest[1, ..., other], bits, out=nearest[1, ..., other])
         alike = nearest <= MAX_BITS
-        for m, n in zip(*np.nonzero(alike.sum(axis=2) >= MIN_FRAMES), strict=True):
-            pairs.append((start + int(m), int(n), int(nearest[m, n][alike[m, n]].mean().round())))
+        count = alike.sum(axis=3)
+        for m, n in zip(*np.nonzero(count.max(axis=0) >= MIN_FRAMES), strict=True):
+            side = int(count[:, m, n].argmax())
+            pairs.append((start + int(m), int(n), int(nearest[side, m, n][alike[side, m, n]].mean().round())))
     return pairs
 
 

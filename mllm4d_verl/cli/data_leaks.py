@@ -28,7 +28,7 @@ def leaks(
     workers: Annotated[int, typer.Option(help="Threads.", min=1)] = os.cpu_count() or 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON as the last line.")] = False,
 ) -> None:
-    """List videos of a training set that a benchmark has too; exit code 2 where there are any.
+    """List videos of a training set that a benchmark has too; exit code 1 where there are any.
 
     By clip id, by bytes of the file, by what they show (near-duplicates), and by name, which alone is a suspicion.
     """
@@ -67,4 +67,4 @@ def leaks(
             {"leaks": counts, "train": len(ours), "bench": len(theirs), "train_here": here[0], "bench_here": here[1]}
         )
     if found:
-        raise typer.Exit(2)
+        raise typer.Exit(1)

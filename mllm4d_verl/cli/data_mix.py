@@ -30,13 +30,12 @@ def mix(
     as_json: Json = False,
 ) -> None:
     """Draw questions in the shares of a mix, spread over clips; says which share could not be met."""
-    from mllm4d_verl.data_tools.errors import InputError
     from mllm4d_verl.data_tools.mixes import draw_mix, load_mix, parse_source
 
     shares = load_mix(name)
     if rows is not None:
         shares = replace(shares, rows=rows or None)
-    drawn = draw_mix(shares, [parse_source(text) for text in sources], out, seed=seed)
+    drawn = draw_mix(shares, [parse_source(text) for text in sources], out, seed=seed, strict=strict)
     console = open_console()
     for cell in drawn.cells:
         of = f" of {cell.source}" if cell.source else ""
@@ -48,9 +47,6 @@ def mix(
         console.print(f"too few rows for the share of: {tasks}; --rows 0 keeps the shares", highlight=False)
     if as_json:
         emit_json(drawn.to_dict())
-    if drawn.short and strict:
-        out.unlink()
-        raise InputError("a share cannot be met", file=out, field="--strict", remedy="Use --rows 0, or more sources")
 
 
 def split(

@@ -89,6 +89,23 @@ def test_sources_have_shares_names_and_licences(source, tmp_path):
         draw_mix(mix, sources[:1], tmp_path / "mix.parquet")
 
 
+def test_a_licence_goes_to_its_own_source_alone(source, tmp_path):
+    rows = read_qa(source)
+    rows[0].meta = {"source": "elsewhere"}
+    write_qa(source, rows)
+    mix = Mix({DISTANCE: 1}, rows=60, licenses={"a": "CC-BY-4.0"})
+    draw_mix(mix, [parse_source(f"a={source}")], tmp_path / "mix.parquet")
+    found = {(r.meta["source"], r.meta.get("license")) for r in read_qa(tmp_path / "mix.parquet")}
+    assert found == {("a", "CC-BY-4.0"), ("elsewhere", None)}
+    with pytest.raises(InputError, match="licence of 'a', which is no source"):
+        draw_mix(mix, [parse_source(str(source))], tmp_path / "mix.parquet")
+
+
+def test_a_task_that_is_absent_is_named(source, tmp_path):
+    with pytest.raises(InputError, match="are of object_speed"):
+        draw_mix(Mix({DISTANCE: 1, "object_speed": 1}), [parse_source(str(source))], tmp_path / "mix.parquet")
+
+
 def test_rows_that_share_an_id_are_refused(source, tmp_path):
     twice = [parse_source(str(source)), parse_source(str(source))]
     with pytest.raises(InputError, match=r"rows\.parquet.*row 0.*repeats"):
@@ -120,8 +137,9 @@ def test_the_command(source, tmp_path, mllm4d):
     done = mllm4d("data", "mix", tmp_path / "mine.yaml", tmp_path / "mix.parquet", source, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["rows"] == 30
+    (tmp_path / "x.parquet").write_bytes(b"of an earlier run")
     strict = mllm4d("data", "mix", tmp_path / "mine.yaml", tmp_path / "x.parquet", source, "--rows", "60", "--strict")
     assert strict.returncode != 0
     assert "cannot be met" in strict.stderr
-    assert not (tmp_path / "x.parquet").exists()
+    assert (tmp_path / "x.parquet").read_bytes() == b"of an earlier run"
     assert "Known: 2m, bench" in mllm4d("data", "mix", "nowhere", tmp_path / "x.parquet", source).stderr
