@@ -31,7 +31,7 @@ class Interval:
 
     `low` and `high` are None where the data cannot give one: a single cluster, or values that are all alike, for which
     a bootstrap would claim certainty. `estimate` is None without data.
-    `method` is "cluster bootstrap", "wilson" or "none".
+    `method` is "cluster bootstrap", "wilson", "normal" (1.96 standard deviations) or "none".
     """
 
     estimate: float | None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +16,20 @@ import yaml
 from mllm4d_verl.data_tools.atomic import atomic_path
 from mllm4d_verl.data_tools.errors import InputError
 
+from .beside import Beside
 from .command import TrainingJob
 from .console import StepProgress, console, count_progress
 from .demo_check import check_rows, check_summary, demo_check
 from .metrics import read_metrics, series
 from .recipe import STAGES, Recipe
 from .run import plan_training, run_training
-from .stages import StageLog
+from .stages import StageLog, covered_seconds
 from .validation import check_inputs
 
 if TYPE_CHECKING:
     from mllm4d_verl.data_tools.annotation.config import AnnotateConfig
     from mllm4d_verl.evaluation import Comparison
+    from mllm4d_verl.evaluation.statistics import Interval
     from mllm4d_verl.evaluation.successive import SuccessiveRuns
 
 SETTINGS_FILE = "demo.yaml"
@@ -117,16 +121,35 @@ def run_demo(recipe: Recipe, out: Path, seed: int = 0, scale: str = "full", stal
     out = out.absolute()
     for name, value in recipe.environment().items():
         os.environ.setdefault(name, value)
-    demo = _Demo(recipe, out, seed, settings, StageLog(out / "stages"), stall_minutes)
-    demo.make_data()
-    demo.train()
-    demo.evaluate()
+    with Beside() as beside:
+        demo = _Demo(recipe, out, seed, settings, StageLog(out / "stages"), stall_minutes, beside)
+        demo.make_data()
+        demo.train()
+        demo.guess_from_text()
+        beside.finish()
     results = demo.results()
     summary = demo.summary(scale, results)
     summary_file, curve_file = out / "summary.json", out / "reward.png"
     summary_file.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
     plot_rewards(summary["reward_curve"], curve_file)
     return DemoResult(summary, results, summary_file, curve_file)
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What is asked of a model.
+
+    Attributes:
+        log_name: of the stage.
+        name: of the model, for people.
+        folder: for the responses, below `evaluation`.
+        settings: of `evaluate`.
+    """
+
+    log_name: str
+    name: str
+    folder: str
+    settings: dict[str, Any]
 
 
 @dataclass
@@ -137,6 +160,7 @@ class _Demo:
     settings: dict[str, Any]
     log: StageLog
     stall_minutes: float
+    beside: Beside
 
     def make_data(self) -> None:
         from mllm4d_verl.data_tools.synthetic import world_preset
@@ -158,6 +182,8 @@ class _Demo:
         self._stage("model", [model, self.seed], ("questions",), "model", lambda: self._make_model(model))
 
     def train(self) -> None:
+        """All stages; each model is evaluated beside the training of the next."""
+        self._evaluate_beside("model")
         previous = "model"
         for stage in STAGES:
             job = TrainingJob(
@@ -170,25 +196,35 @@ class _Demo:
             )
             config = self.recipe.compose(stage, job.overrides)
             self._stage(stage, _plain(config), (previous,), f"{stage}/hf", lambda job=job: self._train(job))
+            self._evaluate_beside(stage)
             previous = stage
 
-    def evaluate(self) -> None:
-        for name, stage, asked_as in _EVALUATED:
-            settings = {**self.settings["evaluation"], "template": self._prompt_of(asked_as), "dataset": self._frames()}
-            self._evaluation_stage(f"evaluation-{stage}", name, stage, stage, settings)
-        name, stage = _CONTROLLED
-        for control in self.settings["controls"]:
-            settings = {**self.settings["evaluation"], "template": self._prompt_of("grpo"), "dataset": self._frames()}
-            folder = _control_folder(control)
-            self._evaluation_stage(folder, f"{name} {control}", stage, folder, {**settings, "control": control})
-        for name, stage in _COMPARED:
-            dataset = {**self._frames(), "tasks": self._grpo_tasks()}
-            settings = {**self.settings["comparison"], "template": self._prompt_of("grpo"), "dataset": dataset}
-            folder = f"{stage}-sampled"
-            self._evaluation_stage(folder, f"{name}, sampled", stage, folder, settings)
+    def guess_from_text(self) -> None:
+        """What questions give away without the video."""
         limits = self.settings["text_only"]
         product = "evaluation/text_only.json"
         self._stage("text-only", limits, ("questions",), product, lambda: self._text_only(limits, self.out / product))
+
+    def _evaluate_beside(self, stage: str) -> None:
+        for evaluation in self._evaluations_of(stage):
+            self.beside.add(functools.partial(self._evaluation_stage, stage, evaluation))
+
+    def _evaluations_of(self, stage: str) -> Iterator[_Evaluation]:
+        """What is asked of the model that a stage leaves."""
+        plain, compared = self.settings["evaluation"], self.settings["comparison"]
+        for name, made_by, asked_as in _EVALUATED:
+            if made_by == stage:
+                asked = {**plain, "template": self._prompt_of(asked_as), "dataset": self._frames()}
+                yield _Evaluation(f"evaluation-{stage}", name, stage, asked)
+        name, made_by = _CONTROLLED
+        for control in self.settings["controls"] if made_by == stage else ():
+            asked = {**plain, "template": self._prompt_of("grpo"), "dataset": self._frames(), "control": control}
+            yield _Evaluation(_control_folder(control), f"{name} {control}", _control_folder(control), asked)
+        for name, made_by in _COMPARED:
+            if made_by == stage:
+                dataset = {**self._frames(), "tasks": self._grpo_tasks()}
+                asked = {**compared, "template": self._prompt_of("grpo"), "dataset": dataset}
+                yield _Evaluation(f"{stage}-sampled", f"{name}, sampled", f"{stage}-sampled", asked)
 
     def results(self) -> SuccessiveRuns:
         """All stages and controls on the held-out questions, with the paired tests between them."""
@@ -199,11 +235,10 @@ class _Demo:
         stages = [f"{name}={folder / stage}" for name, stage, _ in _EVALUATED]
         controls = [f"{_CONTROLLED[0]} {name}={folder / _control_folder(name)}" for name in self.settings["controls"]]
         runs = read_runs([*stages, *controls])
-        tasks = self.log.records["text-only"]["figures"]["tasks"]
         return successive_runs(
             runs[: len(stages)],
             runs[len(stages) :],
-            {task: figures["accuracy"] for task, figures in tasks.items()},
+            text_only_intervals(self.log.records["text-only"]["figures"]["tasks"]),
         )
 
     def comparison(self) -> Comparison:
@@ -223,7 +258,7 @@ class _Demo:
         return {
             "scale": scale,
             "seed": self.seed,
-            "seconds": round(sum(record["seconds"] for record in records.values()), 1),
+            "seconds": round(covered_seconds(records.values()), 1),
             "peak_memory_bytes": max(record["peak_memory_bytes"] for record in records.values()),
             "stages": stages,
             "parameters": records["model"]["figures"]["parameters"],
@@ -337,13 +372,13 @@ class _Demo:
             result = run_training(plan, stall_minutes=self.stall_minutes, on_step=progress.on_step)
         return {"steps": result.step, "metrics": result.metrics.get(result.step, {})}
 
-    def _evaluation_stage(self, log_name: str, name: str, stage: str, folder: str, settings: dict[str, Any]) -> None:
+    def _evaluation_stage(self, stage: str, evaluation: _Evaluation, in_front: bool) -> None:
         self._stage(
-            log_name,
-            settings,
+            evaluation.log_name,
+            evaluation.settings,
             (stage, "questions"),
-            f"evaluation/{folder}",
-            lambda: self._evaluate(name, stage, folder, settings),
+            f"evaluation/{evaluation.folder}",
+            lambda: self._evaluate(stage, evaluation, in_front),
         )
 
     def _text_only(self, limits: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -356,21 +391,29 @@ class _Demo:
             Path(part).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         return figures
 
-    def _evaluate(self, name: str, stage: str, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
+    def _evaluate(self, stage: str, evaluation: _Evaluation, in_front: bool) -> dict[str, Any]:
         from mllm4d_verl.evaluation import evaluate
 
-        with count_progress(f"evaluation of {name}") as progress:
+        # One bar at a time: that of a training, where one is running.
+        bar = count_progress(f"evaluation of {evaluation.name}") if in_front else nullcontext(None)
+        with bar as show:
+
+            def progress(done: int, total: int | None) -> None:
+                self.beside.check()
+                if show is not None:
+                    show(done, total)
+
             result = evaluate(
                 self._model_of(stage),
                 self.out / "qa" / "test.parquet",
-                out=self.out / "evaluation" / folder,
+                out=self.out / "evaluation" / evaluation.folder,
                 progress=progress,
                 dtype="float32",
-                **settings,
+                **evaluation.settings,
             )
         overall, components = result.summary.overall, result.summary.components
         return {
-            "template": Path(settings["template"]).name,
+            "template": Path(evaluation.settings["template"]).name,
             "questions": overall.questions,
             "accuracy": overall.accuracy.estimate,
             "accuracy_interval": [overall.accuracy.low, overall.accuracy.high],
@@ -403,6 +446,23 @@ class _Demo:
 
     def _model_of(self, stage: str) -> Path:
         return self.out / "model" if stage == "model" else self.out / stage / "hf"
+
+
+def text_only_intervals(tasks: dict[str, dict[str, Any]]) -> dict[str, Interval]:
+    """Task -> accuracy from the text alone, of the fields of `data_tools.blind.TaskAccuracy`."""
+    from mllm4d_verl.evaluation.statistics import Interval
+
+    return {
+        task: Interval(
+            figures["accuracy"],
+            figures["accuracy"] - figures["interval"],
+            figures["accuracy"] + figures["interval"],
+            figures["rows"],
+            figures["clips"],
+            "normal",
+        )
+        for task, figures in tasks.items()
+    }
 
 
 def plot_rewards(curve: list[tuple[int, float]], file: Path, window: int = 10) -> None:

@@ -20,6 +20,7 @@ def demo_table(results: SuccessiveRuns) -> Group:
 
 def _models(results: SuccessiveRuns) -> Table:
     questions = next(iter(results.summaries.values())).overall.questions
+    guess = results.text_only_accuracy
     table = _table(
         f"Held-out clips, {questions} questions, 95% intervals",
         ("model", "accuracy %", "chance", "text\nonly", "format", "ST-reward", "invalid"),
@@ -33,13 +34,14 @@ def _models(results: SuccessiveRuns) -> Table:
             name,
             percent_text(overall.accuracy),
             _percent(overall.chance),
-            _percent(results.text_only_accuracy),
+            _percent(None if guess is None else guess.estimate),
             _number(overall.format.estimate),
             _number(overall.reward.estimate) + _span(overall.reward.low, overall.reward.high),
             str(overall.invalid),
         )
     table.caption = (
         "chance: 1 / options; text only: the best guess learnt from other clips' questions without video"
+        f"{'' if guess is None else f', {percent_text(guess)}'}"
         f"{_prompts(results)}\n"
     )
     return table
@@ -84,7 +86,7 @@ def _tasks(results: SuccessiveRuns) -> Table:
             task.task.replace("_", " "),
             str(task.questions),
             _percent(task.chance),
-            _percent(results.text_only.get(task.task)),
+            _percent(None if (guess := results.text_only.get(task.task)) is None else guess.estimate),
             *("-" if cell is None else _percent(cell.accuracy.estimate) for cell in own),
         )
     return table

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ class StageLog:
             work: does it, and returns figures to remember.
 
         Returns:
-            The record: `hash`, `seconds`, `peak_memory_bytes`, `reused`, and what `work` returned as `figures`.
+            The record: `hash`, `started` (seconds since 1970), `seconds`, `peak_memory_bytes`, `reused`, and `figures`,
+            which `work` returned.
         """
         fingerprint = _hash([name, settings, [self.records[earlier]["hash"] for earlier in after]])
         stamp = self._folder / f"{name}.json"
@@ -52,12 +54,13 @@ class StageLog:
             if record["hash"] == fingerprint:
                 self.records[name] = {**record, "reused": True}
                 return self.records[name]
-        started = time.monotonic()
+        started, began = time.time(), time.monotonic()
         with MemoryMeter() as meter:
             figures = work()
         record = {
             "hash": fingerprint,
-            "seconds": round(time.monotonic() - started, 2),
+            "started": started,
+            "seconds": round(time.monotonic() - began, 2),
             "peak_memory_bytes": meter.peak_bytes,
             "figures": figures or {},
         }
@@ -66,6 +69,15 @@ class StageLog:
             Path(part).write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
         self.records[name] = {**record, "reused": False}
         return self.records[name]
+
+
+def covered_seconds(records: Iterable[dict[str, Any]]) -> float:
+    """Time in which one of the stages, or several beside each other, was running."""
+    total, end = 0.0, -math.inf
+    for started, seconds in sorted((record.get("started", 0.0), record["seconds"]) for record in records):
+        total += max(0.0, started + seconds - max(started, end))
+        end = max(end, started + seconds)
+    return total
 
 
 def _hash(content: Any) -> str:

@@ -23,11 +23,12 @@ from mllm4d_verl.training.demo import (
     demo_settings,
     plot_rewards,
     question_config,
+    text_only_intervals,
 )
 from mllm4d_verl.training.demo_check import check_rows, demo_check
 from mllm4d_verl.training.demo_table import demo_comparison, demo_table
 from mllm4d_verl.training.recipe import STAGES, find_recipe
-from mllm4d_verl.training.stages import StageLog
+from mllm4d_verl.training.stages import StageLog, covered_seconds
 
 
 class TestSettings:
@@ -177,6 +178,14 @@ class TestStageLog:
         assert record["peak_memory_bytes"] > 0
 
 
+class TestCoveredSeconds:
+    def test_stages_beside_each_other_count_once_and_pauses_do_not_count(self):
+        stages = [(0.0, 10.0), (2.0, 5.0), (8.0, 4.0), (100.0, 3.0)]
+        records = [{"started": started, "seconds": seconds} for started, seconds in stages]
+        assert covered_seconds(reversed(records)) == pytest.approx(12.0 + 3.0)
+        assert covered_seconds([]) == 0
+
+
 def run_of(name: str, rights: list[bool], control: str | None = None) -> NamedRun:
     """A run over questions of one clip each, with the right letter or a wrong one."""
     truth = {"answer": "A", "options": ["left", "right"]}
@@ -200,7 +209,9 @@ class TestTable:
         return successive_runs(
             [run_of("base", base), run_of("GRPO", grpo)],
             [run_of("GRPO blind", base, "blind")],
-            {"camera_relative_direction": 0.475},
+            text_only_intervals(
+                {"camera_relative_direction": {"accuracy": 0.475, "interval": 0.05, "rows": 200, "clips": 40}}
+            ),
         )
 
     def test_shows_models_steps_and_tasks_in_80_columns(self, results):
@@ -209,6 +220,7 @@ class TestTable:
         text = console.export_text()
         assert max(map(len, text.splitlines())) <= 80
         assert "Held-out clips, 40 questions" in text
+        assert "without video, 47.5 (42-52)" in " ".join(text.split())
         assert "st_cot_short: prompt of base, GRPO" in " ".join(text.split())
         assert re.search(r"GRPO +75\.0 \(\d+-\d+\) +50\.0 +47\.5", text)
         assert re.search(r"base → GRPO +\+50\.0 \(\+\d+, \+\d+\) +0 / 20 +<0\.001", text)
@@ -225,7 +237,10 @@ class TestTable:
             ("GRPO", "GRPO blind"),
         ]
         assert content["steps"][0]["overall"]["mcnemar_p"] == pytest.approx(2**-19)
-        assert content["text_only"] == {"overall": 0.475, "tasks": {"camera_relative_direction": 0.475}}
+        own = content["text_only"]["tasks"]["camera_relative_direction"]
+        assert (own["estimate"], own["low"], own["high"]) == pytest.approx((0.475, 0.425, 0.525))
+        overall = content["text_only"]["overall"]
+        assert [overall[key] for key in ("estimate", "low", "high")] == pytest.approx([0.475, 0.425, 0.525])
 
     def test_a_task_without_a_text_only_guess_has_no_overall_one(self, results):
         assert replace(results, text_only={}).text_only_accuracy is None
