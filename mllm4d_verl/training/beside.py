@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
+
+_NICE = 19  # Ray's workers have 15
 
 #: Does one piece of work; told whether it is in front of the user, who then sees its progress.
 Work = Callable[[bool], None]
@@ -71,6 +75,8 @@ class Beside:
             return None
 
     def _run(self) -> None:
+        if sys.platform == "linux":  # there, nice is of a thread and the processes that it starts
+            os.nice(_NICE)
         try:
             while (work := self._next(ends_thread=True)) is not None:
                 work(False)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -58,6 +61,19 @@ def test_finish_takes_what_is_left_while_another_piece_is_under_way():
         beside.add(second)
         beside.finish()
         assert fronts == [("second", True), ("first", False)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nice is of the whole process there")
+def test_what_is_beside_yields_to_the_main_line():
+    def niceness(in_front):
+        own = subprocess.run([sys.executable, "-c", "import os; print(os.nice(0))"], capture_output=True, check=True)
+        seen.append(int(own.stdout))
+
+    seen, before = [], os.nice(0)
+    with Beside() as beside:
+        beside.add(niceness)
+    assert seen == [19]
+    assert os.nice(0) == before
 
 
 def fails(in_front):
