@@ -59,8 +59,15 @@ def progress_bar(
         yield update
 
 
+_WORDS = {"True": True, "False": False, "None": None}
+
+
 def key_values(pairs: list[str] | None, option: str) -> dict[str, Any]:
-    """`["a=1", "b=x"]` as {"a": 1, "b": "x"}: values are JSON where they parse as JSON, else text."""
+    """`["a=1", "b=x", "c=[x,y]"]` as {"a": 1, "b": "x", "c": ["x", "y"]}.
+
+    Values are JSON where they parse as JSON; lists and mappings may be written without quotes, as Hydra takes them; else
+    text.
+    """
     values: dict[str, Any] = {}
     for pair in pairs or []:
         key, separator, text = pair.partition("=")
@@ -69,8 +76,18 @@ def key_values(pairs: list[str] | None, option: str) -> dict[str, Any]:
         try:
             values[key] = json.loads(text)
         except json.JSONDecodeError:
-            values[key] = {"True": True, "False": False, "None": None}.get(text, text)
+            values[key] = _unquoted(text) if text[:1] in ("[", "{") else _WORDS.get(text, text)
     return values
+
+
+def _unquoted(text: str) -> Any:
+    """A YAML flow list or mapping; the text itself where it is none."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _plain(value: Any) -> Any:

@@ -100,5 +100,7 @@ def test_repeated_ids_are_refused(tmp_path, write_video):
 def test_key_values():
     pairs = ["a=1", "b=true", "c=text", 'd={"image": 0}', "e=x=y", "f=None"]
     assert key_values(pairs, "--engine") == {"a": 1, "b": True, "c": "text", "d": {"image": 0}, "e": "x=y", "f": None}
+    unquoted = key_values(["tasks=[one,two]", "d={a: 1}", "t=[broken"], "--set")
+    assert unquoted == {"tasks": ["one", "two"], "d": {"a": 1}, "t": "[broken"}
     with pytest.raises(InputError, match="KEY=VALUE"):
         key_values(["=1"], "--engine")
