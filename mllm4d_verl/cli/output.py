@@ -65,8 +65,7 @@ _WORDS = {"True": True, "False": False, "None": None}
 def key_values(pairs: list[str] | None, option: str) -> dict[str, Any]:
     """`["a=1", "b=x", "c=[x,y]"]` as {"a": 1, "b": "x", "c": ["x", "y"]}.
 
-    Values are JSON where they parse as JSON; lists and mappings may be written without quotes, as Hydra takes them; else
-    text.
+    Values are JSON where they parse as JSON, else text; lists and mappings may do without quotes, as for Hydra.
     """
     values: dict[str, Any] = {}
     for pair in pairs or []:
