@@ -42,6 +42,10 @@ _ODD_RATIO = 1.33
 _SAME_PLACE = 0.1  # of the smaller of two masks lies in both: what was found there already is not found again
 _SLOW_PX = 3.0  # what moves more than this over the short gap is found by it
 _COMMON_ERROR = 0.5  # of the standard deviation of one depth; measured on the synthetic world
+_STILL = 0.25  # of the speed of a region: scene flow below it says that the pixels stay
+_SHORT_S = 0.1  # the gap over which what is fast is found
+_FAST_PX = 9  # side of the square that a thing must fill to be missed
+_BLIND = 0.35  # of what should be in sight is not found: the frames are too different to be compared
 MAX_OBJECTS = 255  # a mask is a byte a pixel
 
 FloatArray = NDArray[np.float64]
@@ -145,12 +149,14 @@ class Looks:
         stride: frames from one that is looked at to the next.
         gap: frames between those that are compared.
         long_gap: the same where what is slow is looked for, at every second look.
+        short_gap: the same where something is too fast to be found over `gap`.
     """
 
     num_frames: int
     stride: int
     gap: int
     long_gap: int
+    short_gap: int
 
     @classmethod
     def of(cls, num_frames: int, fps: float, config: ObjectConfig) -> Looks:
@@ -160,7 +166,8 @@ class Looks:
             stride * max(1, round(seconds * fps / stride))
             for seconds in (config.gap_s, config.gap_s * config.slow_factor)
         )
-        return cls(num_frames, stride, max(1, min(gap, num_frames - 1)), min(long_gap, num_frames - 1))
+        short_gap = max(1, round(_SHORT_S * fps))
+        return cls(num_frames, stride, max(1, min(gap, num_frames - 1)), min(long_gap, num_frames - 1), short_gap)
 
     def is_look(self, t: int) -> bool:
         return t % self.stride == 0 or t == self.num_frames - 1
@@ -270,14 +277,21 @@ class ObjectFinder:
         grays = [self._gray(t) for t in range(num_frames)]
         found: list[list[Sighting]] = []
         looks = self._looks()
+        fast = False
         for t in range(num_frames):
             if not looks.is_look(t):
-                found.append([])
+                found.append(self._compare(t, looks.short_gap, poses, grays) if fast else [])
                 continue
             behind = fill_from_behind(self._disparities[t])
-            here = self._compare(t, looks.gap, poses, grays, behind)
-            if looks.is_slow_look(t):
-                slow = self._compare(t, looks.long_gap, poses, grays, behind, here)
+            others, evidence = self._evidence(t, looks.gap, behind, poses, grays)
+            fast = looks.short_gap < looks.gap and _holds_square(lost_pixels(evidence), _FAST_PX)
+            here: list[Sighting] = []
+            if fast:
+                here = self._measure(t, poses, *self._evidence(t, looks.short_gap, behind, poses, grays), ())
+            if not (fast and _is_blind(evidence)):
+                here += self._measure(t, poses, others, evidence, tuple(here))
+            if looks.is_slow_look(t) and not fast:
+                slow = self._measure(t, poses, *self._evidence(t, looks.long_gap, behind, poses, grays), here)
                 limit = _SLOW_PX * self.config.slow_factor
                 here += [item for item in slow if self._image_motion(item, poses[t]) * looks.long_gap < limit]
             found.append(here)
@@ -294,16 +308,15 @@ class ObjectFinder:
     def _looks(self) -> Looks:
         return Looks.of(len(self._images), self.fps, self.config)
 
-    def _compare(
-        self,
-        t: int,
-        gap: int,
-        poses: FloatArray,
-        grays: list[Image],
-        behind: FloatImage,
-        seen: Sequence[Sighting] = (),
-    ) -> list[Sighting]:
-        """What moves in frame t, by the frames `gap` before and after it, and is not `seen` already.
+    def _compare(self, t: int, gap: int, poses: FloatArray, grays: list[Image]) -> list[Sighting]:
+        """What moves in frame t, by the frames `gap` before and after it."""
+        behind = fill_from_behind(self._disparities[t])
+        return self._measure(t, poses, *self._evidence(t, gap, behind, poses, grays), ())
+
+    def _evidence(
+        self, t: int, gap: int, behind: FloatImage, poses: FloatArray, grays: list[Image]
+    ) -> tuple[list[int], list[Evidence]]:
+        """The frames `gap` before and after t, and what each says of its pixels.
 
         `behind` is its disparity without holes.
         """
@@ -311,10 +324,9 @@ class ObjectFinder:
         others = [other for other in (t - gap, t + gap) if 0 <= other < num_frames]
         # The middle of a clip shorter than two gaps has the ends to compare with.
         others = others or [0 if t > num_frames // 2 else num_frames - 1]
-        evidence = [self._evidence(t, other, behind, poses, grays) for other in others]
-        return self._measure(t, poses, others, evidence, seen)
+        return others, [self._evidence_of(t, other, behind, poses, grays) for other in others]
 
-    def _evidence(self, t: int, other: int, behind: FloatImage, poses: FloatArray, grays: list[Image]) -> Evidence:
+    def _evidence_of(self, t: int, other: int, behind: FloatImage, poses: FloatArray, grays: list[Image]) -> Evidence:
         known = np.isfinite(self._disparities[t])
         still = static_flow(self.small_camera, behind, poses[t], poses[other])
         warped = warp_static(grays[other], still, grays[t])
@@ -345,28 +357,32 @@ class ObjectFinder:
             min_pixels,
         )
         sightings = []
+        gap = abs(others[0] - t)
         for segment in segments:
             if any(_overlap(segment.mask, other.mask) > _SAME_PLACE for other in seen):
                 continue
             flows = [self._velocity(t, other, poses, one, segment) for other, one in zip(others, evidence, strict=True)]
             flows = [flow for flow in flows if np.isfinite(flow).all()]
             velocity = np.mean(flows, axis=0) if flows else np.full(3, np.nan)
-            sightings.append(self._sighting(t, poses[t], segment, velocity))
+            sightings.append(self._sighting(t, poses[t], segment, velocity, gap))
         return [sighting for sighting in sightings if len(sighting.points) >= 6]
 
     def _is_real(self, track: Track, poses: FloatArray) -> bool:
         """Whether a track is a thing that moves, not a flicker of flow and depth that happens to line up."""
         min_seen = min(max(3, round(self.config.min_seen_s * self.fps)), len(self._images))
-        gap, stride = self._looks().gap, self._looks().stride
+        looks = self._looks()
+        gap = min(track.gap, looks.gap)
+        # What was found over the short gap was looked for in every frame.
+        step = gap if gap < looks.gap else max(gap, looks.stride)
         size = median(one.radius_m + one.depth_std_m for one in track.sightings)
         depth_std = median(one.depth_std_m for one in track.sightings)
         return (
             track.frames[-1] - track.frames[0] + 1 >= min_seen
-            and track.longest_run(2 * max(gap, stride)) >= max(3, min_seen // max(gap, stride))
+            and track.longest_run(2 * step) >= max(3, min_seen // step)
             and center_noise(track) <= _NOISE_OF_SIZE * size
             and net_motion(track) > _MOTION_OF_DEPTH * depth_std
             and is_steady(track)
-            and (agrees_with_flow(track, gap) or is_smooth(track, 2 * max(gap, stride), size))
+            and (agrees_with_flow(track, gap) or (is_smooth(track, 2 * step, size) and not stands_still(track)))
             and not self._still_there(track, poses)
         )
 
@@ -516,7 +532,7 @@ class ObjectFinder:
         velocity: FloatArray = nearest_rank(motion, 0.5) / (other - t)
         return velocity
 
-    def _sighting(self, t: int, pose: FloatArray, segment: Segment, velocity: FloatArray) -> Sighting:
+    def _sighting(self, t: int, pose: FloatArray, segment: Segment, velocity: FloatArray, gap: int = 0) -> Sighting:
         camera_points = surface_points(self.small_camera, self._disparities[t], segment.mask)
         points = transform_points(pose, camera_points)
         center, radius, depth = np.zeros(3), 0.0, 0.0
@@ -527,7 +543,24 @@ class ObjectFinder:
             depth = float(nearest_rank(camera_points[some, 2], 0.5))
         std = float(self.camera.depth_std(np.array([depth]), self.disparity_std_px)[0])
         colours = colour_histogram(self._images[t], segment.mask)
-        return Sighting(t, segment.mask, points, center, radius, std, colours, segment.sigmas, velocity)
+        return Sighting(t, segment.mask, points, center, radius, std, colours, segment.sigmas, velocity, gap)
+
+
+def lost_pixels(evidence: list[Evidence]) -> NDArray[np.bool_]:
+    """(H, W) what some compared frame should show in a static world, and none does: it moves too fast for flow."""
+    return np.any([one.is_lost for one in evidence], axis=0) & np.isnan(join_evidence(evidence))
+
+
+def _holds_square(mask: NDArray[np.bool_], side: int) -> bool:
+    """Whether a square of that many pixels a side lies inside a mask (H, W)."""
+    return bool(cv2.erode(mask.astype(np.uint8), np.ones((side, side), np.uint8)).any())
+
+
+def _is_blind(evidence: list[Evidence]) -> bool:
+    """Whether the compared frames show so little of what they should that what they do show is not to be trusted."""
+    lost = sum(int(np.count_nonzero(one.is_lost)) for one in evidence)
+    told = sum(int(np.count_nonzero(np.isfinite(one.sigmas))) for one in evidence)
+    return lost > _BLIND * (lost + told)
 
 
 def _overlap(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
@@ -657,18 +690,31 @@ def agrees_with_flow(track: Track, gap: int) -> bool:
 
     Scene flow was measured over `gap` frames. Depths of neighbouring pixels err alike, so their number hardly helps.
     """
+    moved, flow = _speeds(track)
+    if moved is None or flow is None:
+        return True
+    depth_std = median(sighting.depth_std_m for sighting in track.sightings)
+    slack = 0.5 * max(np.linalg.norm(moved), np.linalg.norm(flow)) + 0.5 * depth_std / gap
+    return bool(np.linalg.norm(moved - flow) < slack)
+
+
+def stands_still(track: Track) -> bool:
+    """Whether the scene flow of a track says that its pixels stay, however far their region goes: a lawn in passing."""
+    moved, flow = _speeds(track)
+    return moved is not None and flow is not None and bool(np.linalg.norm(flow) < _STILL * np.linalg.norm(moved))
+
+
+def _speeds(track: Track) -> tuple[FloatArray | None, FloatArray | None]:
+    """(3,) metres per frame of the centre by least squares, and by the scene flow of its pixels; None where unknown."""
     frames = np.array(track.frames, np.float64)
     centers = np.stack([sighting.center for sighting in track.sightings])
     flows = np.stack([sighting.velocity for sighting in track.sightings])
     known = np.isfinite(flows).all(axis=1)
     if len(frames) < 2 or not known.any():
-        return True
+        return None, None
     times = frames - frames.mean()
     moved = (times[:, None] * (centers - centers.mean(axis=0))).sum(axis=0) / (times**2).sum()
-    flow = np.median(flows[known], axis=0)  # one frame that is off by metres does not count
-    depth_std = median(sighting.depth_std_m for sighting in track.sightings)
-    slack = 0.5 * max(np.linalg.norm(moved), np.linalg.norm(flow)) + 0.5 * depth_std / gap
-    return bool(np.linalg.norm(moved - flow) < slack)
+    return moved, np.median(flows[known], axis=0)  # one frame that is off by metres does not count
 
 
 def is_smooth(track: Track, gap: int, size: float) -> bool:

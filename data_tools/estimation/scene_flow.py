@@ -37,6 +37,7 @@ class Evidence(NamedTuple):
             where nothing can be told.
         other_pixels: (H, W, 2) float32, where the pixel is in the other frame.
         other_disparity_px: (H, W) float32, its disparity there, NaN where unknown.
+        is_lost: (H, W) bool, where a static world would show the pixel in the other frame, and flow finds no match.
     """
 
     sigmas: FloatImage
@@ -44,6 +45,7 @@ class Evidence(NamedTuple):
     gain: FloatImage
     other_pixels: FloatImage
     other_disparity_px: FloatImage
+    is_lost: NDArray[np.bool_]
 
 
 class StaticFlow(NamedTuple):
@@ -159,10 +161,11 @@ def motion_evidence(
     # What is hidden in the other frame has no true match there: the best one looks otherwise or lies at another depth.
     inside = (still.u >= 0) & (still.v >= 0) & (still.u < width - 1) & (still.v < height - 1)
     hidden = (mismatch > 6 + 0.5 * unmoved.astype(np.float32)) | (np.abs(change) > 0.3 * still.disparity_px + 1)
-    known = known_here & inside & ~hidden & np.isfinite(statistic) & np.isfinite(other_u)
+    in_sight = known_here & inside
+    known = in_sight & ~hidden & np.isfinite(statistic) & np.isfinite(other_u)
     sigmas = np.where(known, np.sqrt(statistic), np.float32(np.nan)).astype(np.float32)
     gain = np.where(known, unmoved.astype(np.float32) - mismatch, np.float32(0))
-    return Evidence(sigmas, flow_px, gain, np.stack([other_u, other_v], axis=-1), seen)
+    return Evidence(sigmas, flow_px, gain, np.stack([other_u, other_v], axis=-1), seen, in_sight & ~known)
 
 
 def join_evidence(pair: list[Evidence]) -> FloatImage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import median
+from statistics import median, median_low
 from typing import Any, NamedTuple
 
 import cv2
@@ -33,6 +33,7 @@ class Sighting(NamedTuple):
         colours: histogram, sums to one.
         sigmas: median evidence of motion; 0 where the sighting was filled in.
         velocity: (3,) world metres per frame by scene flow, NaN where it cannot be told.
+        gap: frames over which its motion was seen; 0 where the sighting was filled in.
     """
 
     frame: int
@@ -44,6 +45,7 @@ class Sighting(NamedTuple):
     colours: NDArray[np.float32]
     sigmas: float
     velocity: FloatArray
+    gap: int = 0
 
 
 @dataclass
@@ -59,6 +61,11 @@ class Track:
     @property
     def frames(self) -> list[int]:
         return [sighting.frame for sighting in self.sightings]
+
+    @property
+    def gap(self) -> int:
+        """Frames over which its motion was seen, of most of its sightings."""
+        return median_low([sighting.gap for sighting in self.sightings])
 
     def longest_run(self, gap: int) -> int:
         """Sightings in a row, at most `gap` frames apart."""
@@ -248,8 +255,18 @@ def _union(left: Sighting, right: Sighting) -> Sighting:
         max(left.depth_std_m, right.depth_std_m),
         (left.colours * share + right.colours * (1 - share)).astype(np.float32),
         max(left.sigmas, right.sigmas),
-        left.velocity * share + right.velocity * (1 - share),
+        _joint_velocity(left, right, share),
+        max(left.gap, right.gap),
     )
+
+
+def _joint_velocity(left: Sighting, right: Sighting, share: float) -> FloatArray:
+    """(3,) mean of both, the left one's weight being `share`; where one of them is not known, the other."""
+    if not np.isfinite(left.velocity).all():
+        return right.velocity
+    if not np.isfinite(right.velocity).all():
+        return left.velocity
+    return np.asarray(left.velocity * share + right.velocity * (1 - share))
 
 
 def _join_ends(tracks: list[Track], patience: int) -> list[Track]:

@@ -98,6 +98,18 @@ def two_movers() -> RenderedClip:
 
 
 @cache
+def fast_mover() -> RenderedClip:
+    """At ten frames a second, a red box (1), half a metre long, crosses the view by 0.2 m a frame; 16 frames."""
+    num_frames = 16
+    return _render(
+        "right",
+        _solid("box", "red", 0.25, (-1.4, 0.5, 4.0), (0.2, 0, 0), yaw=0.1, num_frames=num_frames),
+        _solid("sphere", "green", 0.35, (1.0, 0.7, 5.5), num_frames=num_frames),
+        num_frames=num_frames,
+    )
+
+
+@cache
 def large_mover(half_size_m: float) -> RenderedClip:
     """A yellow box (1) in the middle of the view goes 6 cm a frame to the left; the camera goes to the right."""
     return _render("right", _solid("box", "yellow", half_size_m, (0.5, 0.1, 3.0), (-0.06, 0, 0), yaw=0.5))

@@ -1,15 +1,21 @@
 """Moving objects of rendered clips against the truth: which are found, where they are, and that stills are none."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rendered_clips import FPS, RenderedClip, one_mover, still_and_fine, still_things, two_movers
+from rendered_clips import FPS, RenderedClip, fast_mover, one_mover, still_and_fine, still_things, two_movers
 
+from mllm4d_verl.data_tools.annotation.clip import annotate_clip
+from mllm4d_verl.data_tools.annotation.config import load_config
+from mllm4d_verl.data_tools.annotation.run import find_source
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.estimation.objects import (
     FoundObjects,
+    Looks,
     ObjectConfig,
     ObjectFinder,
     agrees_with_flow,
@@ -17,6 +23,7 @@ from mllm4d_verl.data_tools.estimation.objects import (
     net_motion,
     shrink_camera,
     shrink_disparity,
+    stands_still,
     surface_points,
     thin_points,
     without_odd,
@@ -24,12 +31,17 @@ from mllm4d_verl.data_tools.estimation.objects import (
 from mllm4d_verl.data_tools.estimation.odometry import StereoOdometry, Trajectory
 from mllm4d_verl.data_tools.estimation.tracking import Sighting, Track
 from mllm4d_verl.data_tools.geometry import project_points, world_to_camera_points
-from mllm4d_verl.data_tools.schema import MAX_POINTS_PER_OBJECT
+from mllm4d_verl.data_tools.readers import open_clip
+from mllm4d_verl.data_tools.schema import MAX_POINTS_PER_OBJECT, read_clip
 from mllm4d_verl.data_tools.stereo.camera import StereoCamera
 
+KITTI = Path(__file__).parents[4] / "shared" / "data" / "kitti_odom_gray_seq2"
 
-def find(clip: RenderedClip, config: ObjectConfig | None = None, trajectory: Trajectory | None = None) -> FoundObjects:
-    finder = ObjectFinder(clip.camera, FPS, config or ObjectConfig())
+
+def find(
+    clip: RenderedClip, config: ObjectConfig | None = None, trajectory: Trajectory | None = None, fps: float = FPS
+) -> FoundObjects:
+    finder = ObjectFinder(clip.camera, fps, config or ObjectConfig())
     for image, disparity_px in zip(clip.left, clip.disparity, strict=True):
         finder.add(image, disparity_px)
     return finder.finish(trajectory or clip.trajectory)
@@ -127,6 +139,59 @@ class TestFound:
         assert again.masks.tobytes() == one.masks.tobytes()
         for item, other in zip(again.objects, one.objects, strict=True):
             assert b"".join(p.tobytes() for p in item.points) == b"".join(p.tobytes() for p in other.points)
+
+
+class TestFast:
+    def test_what_goes_more_than_its_length_between_compared_frames_is_found_beside_its_neighbours(self):
+        clip = fast_mover()
+        looks = Looks.of(len(clip.left), 10.0, ObjectConfig())
+        assert (looks.gap, looks.short_gap) == (4, 1)
+        assert np.linalg.norm(clip.center(7 + looks.gap, 1) - clip.center(7, 1)) > 1.4 * 0.5
+        found = find(clip, fps=10.0)
+        assert len(found.objects) == 1
+        assert np.nanmedian(overlaps(found, clip, 1, 1)) > 0.7
+        points = found.objects[0].points
+        assert all(len(cloud) > 0 for cloud in points)
+        moved = points[12].mean(axis=0) - points[1].mean(axis=0)
+        assert np.linalg.norm(moved - (clip.center(12, 1) - clip.center(1, 1))) < 0.08
+
+    def test_no_short_gap_where_frames_are_farther_apart(self):
+        looks = Looks.of(20, 2.0, ObjectConfig())
+        assert looks.short_gap == looks.gap == 1
+
+    def test_a_region_that_wanders_over_pixels_that_stay_is_no_thing(self):
+        stays, goes = np.zeros(3), np.array([0.5, 0, 0])
+        centers = np.arange(8)[:, None] * goes
+        lawn = [one._replace(velocity=stays + 0.02) for one in track_of(centers).sightings]
+        thing = [one._replace(velocity=0.5 * goes) for one in track_of(centers).sightings]
+        assert stands_still(Track(lawn))
+        assert not stands_still(Track(thing))
+        assert not stands_still(track_of(centers))  # nothing is known of its pixels
+
+
+@pytest.mark.skipif(not KITTI.is_dir(), reason="KITTI frames are not here")
+class TestRealFrames:
+    @pytest.mark.parametrize("poses", ["source", "estimate"])
+    def test_the_car_that_crosses_the_view_is_found_and_nothing_else(self, poses, tmp_path):
+        (ref,) = find_source(KITTI).refs
+        changes = {"write_masks": True, "origin.poses": poses}
+        (outcome,) = annotate_clip(open_clip(ref), load_config(None, changes), tmp_path)
+        assert outcome.is_kept
+        record = read_clip(next((tmp_path / "clip4d").glob("*.npz")))
+        with np.load(next((tmp_path / "masks").glob("*.npz"))) as archive:
+            masks = archive["masks"]
+        (car,) = record.objects
+        # By eye, the body of the car: left, top, right, bottom.
+        boxes = {8: (980, 160, 1115, 215), 16: (1055, 160, 1135, 205), 22: (949, 173, 1003, 203)}
+        for frame, box in boxes.items():
+            inside = np.zeros(masks[frame].shape, bool)
+            inside[box[1] : box[3], box[0] : box[2]] = True
+            mask = masks[frame] == car.id
+            assert (mask & inside).sum() / (mask | inside).sum() > 0.4, frame
+        seen = [frame for frame in range(record.num_frames) if car.seen(frame)]
+        assert len(seen) >= 18
+        way = car.points[seen[-1]].mean(axis=0) - car.points[seen[0]].mean(axis=0)
+        assert 15 < np.linalg.norm(way) * record.fps / (seen[-1] - seen[0]) < 40  # metres per second
 
 
 class TestIdentities:

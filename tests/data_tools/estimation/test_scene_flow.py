@@ -252,7 +252,7 @@ class TestMotionEvidence:
 
         def of(*sigmas: float) -> Evidence:
             values = np.array([sigmas], np.float32)
-            return Evidence(values, empty, np.zeros_like(values), empty, np.zeros_like(values))
+            return Evidence(values, empty, np.zeros_like(values), empty, np.zeros_like(values), np.isnan(values))
 
         nan = float("nan")
         np.testing.assert_array_equal(join_evidence([of(5, nan, nan), of(2, 7, nan)]), [[2, 7, nan]])

@@ -179,6 +179,14 @@ class TestFragments:
         tracks = [Track(list(thing.values())), Track(list(other.values()))]
         assert_tracks(join_fragments(tracks), thing, other)
 
+    @pytest.mark.parametrize("unknown", [0, 1])
+    def test_the_velocity_that_is_known_is_that_of_the_whole(self, unknown):
+        parts = [Track(list(passing(range(8), (x, 0, 4.0), (0.1, 0, 0)).values())) for x in (-0.5, -0.1)]
+        parts[unknown] = Track([one._replace(velocity=np.full(3, np.nan)) for one in parts[unknown].sightings])
+        (whole,) = join_fragments(parts)
+        for one in whole.sightings:
+            np.testing.assert_allclose(one.velocity, (0.1, 0, 0))
+
     def test_one_after_the_other_are_no_fragments(self):
         early = passing(range(4), (-0.5, 0, 4.0), (0.1, 0, 0))
         late = passing(range(4, 8), (-0.5, 0, 4.0), (0.1, 0, 0))
