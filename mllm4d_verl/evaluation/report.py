@@ -120,7 +120,7 @@ def _center_line(name: str, center: CenterSummary) -> str:
 
 
 def _valid(summary: Summary) -> int:
-    return summary.overall.questions - summary.overall.invalid
+    return summary.overall.responses - summary.overall.invalid
 
 
 def _percent(value: float | None) -> str:

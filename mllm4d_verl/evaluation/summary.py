@@ -32,7 +32,7 @@ class TaskSummary:
     """Figures of the questions of one task, or of all questions.
 
     Attributes:
-        questions, clips: counts.
+        questions, clips, responses: counts; several responses to a question count each.
         accuracy: share of right answers; an invalid response is wrong.
         chance: accuracy of guessing, the mean of 1 / number of options; None when a question does not list its options.
         invalid: responses that commit to no option.
@@ -44,6 +44,7 @@ class TaskSummary:
     task: str
     questions: int
     clips: int
+    responses: int
     accuracy: Interval
     chance: float | None
     invalid: int
@@ -197,6 +198,7 @@ def _task_summary(task: str, records: Sequence[ResponseRecord]) -> TaskSummary:
         task=task,
         questions=len({record.id for record in records}),
         clips=len(set(clips)),
+        responses=len(records),
         accuracy=proportion_interval(correct, clips),
         chance=float(np.mean([1 / number for number in options])) if all(options) else None,
         invalid=len(records) - len(valid),

@@ -120,6 +120,12 @@ class TestSamples:
         text = printed(lambda console: print_summary(summary, console), 160)
         assert "2 responses to a question: pass@1 75.0%, pass@2 100.0%; majority vote 75.0%" in text
 
+    def test_valid_responses_are_counted_not_questions(self, make_record):
+        summary = summarise(score_records(self.samples(make_record, ["B", "no idea", "no idea"], ["no idea"] * 3)))
+        assert (summary.overall.questions, summary.overall.responses, summary.overall.invalid) == (2, 6, 5)
+        text = printed(lambda console: print_summary(summary, console), 160)
+        assert "over the 1 valid ones it is 100.0%" in text
+
     def test_runs_are_compared_by_question(self, make_record):
         a = self.samples(make_record, "BA", "AA", "BB")
         b = self.samples(make_record, "BB", "BB", "BB")

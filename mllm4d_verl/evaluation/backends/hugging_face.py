@@ -5,6 +5,7 @@ Options: `batch_size` (4), and `device` (a GPU where there is one).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -68,8 +69,10 @@ def answer_requests(job: GenerationJob, requests: Sequence[Request], missing: Se
     def prepare(batch: list[Request]) -> tuple[list[Request], list[TrainingPrompt]]:
         return batch, [builder.build_question(job, request.question) for request in batch]
 
+    # Prompts are built in another thread, and a tokenizer that pads in one thread can not be read in another.
+    processor = copy.deepcopy(dataset.processor)
     for batch, prompts in prepare_ahead(prepare, batches):
-        inputs = processor_inputs(dataset.processor, prompts)
+        inputs = processor_inputs(processor, prompts)
         for request, prompt, ids, mask in zip(
             batch, prompts, inputs["input_ids"], inputs["attention_mask"], strict=True
         ):
@@ -80,7 +83,7 @@ def answer_requests(job: GenerationJob, requests: Sequence[Request], missing: Se
         new = output[:, inputs["input_ids"].shape[1] :].tolist()
         for request, prompt, tokens in zip(batch, prompts, new, strict=True):
             if request.key in wanted:
-                yield _answer(request, prompt, tokens, ends, dataset.tokenizer)
+                yield _answer(request, prompt, tokens, ends, processor.tokenizer)
 
 
 def make_batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
