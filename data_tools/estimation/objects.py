@@ -46,6 +46,8 @@ _STILL = 0.25  # of the speed of a region: scene flow below it says that the pix
 _SHORT_S = 0.1  # the gap over which what is fast is found
 _FAST_PX = 9  # side of the square that a thing must fill to be missed
 _BLIND = 0.35  # of what should be in sight is not found: the frames are too different to be compared
+# Of a thing carried there: pixels by which what is seen of it may go beyond, and the share that must be seen.
+_BESIDE_PX, _SEEN = 1, 0.6
 MAX_OBJECTS = 255  # a mask is a byte a pixel
 
 FloatArray = NDArray[np.float64]
@@ -241,6 +243,9 @@ class ObjectFinder:
                 if np.count_nonzero(own) < np.count_nonzero(sighting.mask):
                     local = surface_points(self.small_camera, self._disparities[sighting.frame], own)
                     cloud = transform_points(poses[sighting.frame], local)
+                    if not is_of(sighting, cloud):
+                        masks[sighting.frame][own] = 0
+                        continue
                 points[sighting.frame] = thin_points(cloud)
             objects.append(FoundObject(number, points, noise, motion))
         noises = [item.noise_m for item in objects]
@@ -438,7 +443,40 @@ class ObjectFinder:
         reach = 2 * max(self._looks().gap, self._looks().stride)
         colours = np.mean([sighting.colours for sighting in track.sightings], axis=0)
         after = range(first, min(len(self._images), last + reach + 1))
-        for t in [*after, *range(last, max(-1, first - reach - 1), -1)]:
+        frames = [*after, *range(last, max(-1, first - reach - 1), -1)]
+        # Where there is one frame to compare with, what a thing hides there passes for the thing: what was seen where
+        # there are two is carried on for comparison.
+        unsure = {t: by_frame[t] for t in by_frame if self._is_one_sided(by_frame[t])}
+        if len(by_frame) - len(unsure) >= 3:
+            for t in unsure:
+                del by_frame[t]
+            self._fill(by_frame, frames, colours, poses)
+            carried = {t: by_frame[t] for t in unsure if t in by_frame}
+            by_frame |= unsure | {t: self._trimmed(unsure[t], carried[t], poses[t]) for t in carried}
+        self._fill(by_frame, frames, colours, poses)
+        return Track([by_frame[frame] for frame in sorted(by_frame)])
+
+    def _is_one_sided(self, sighting: Sighting) -> bool:
+        """Whether only later or only earlier frames were there to compare with."""
+        return not sighting.gap <= sighting.frame < len(self._images) - sighting.gap
+
+    def _trimmed(self, seen: Sighting, carried: Sighting, pose: FloatArray) -> Sighting:
+        """What was seen of a thing, without what lies beside the thing carried there; that one if it shows more."""
+        kernel = np.ones((2 * _BESIDE_PX + 1, 2 * _BESIDE_PX + 1), np.uint8)
+        mask = seen.mask & (cv2.dilate(carried.mask.astype(np.uint8), kernel) > 0)
+        area = np.count_nonzero(mask)
+        if area < _SEEN * np.count_nonzero(carried.mask):
+            return carried
+        if area > 0.95 * np.count_nonzero(seen.mask):
+            return seen
+        trimmed = self._sighting(seen.frame, pose, Segment(mask, seen.sigmas), seen.velocity, seen.gap)
+        return trimmed if len(trimmed.points) >= 6 else seen
+
+    def _fill(
+        self, by_frame: dict[int, Sighting], frames: list[int], colours: NDArray[np.float32], poses: FloatArray
+    ) -> None:
+        """Carry sightings on to those of the frames, in this order, that have none and lie beside one that has."""
+        for t in frames:
             if t in by_frame:
                 continue
             nearest = min(by_frame, key=lambda frame: abs(frame - t))
@@ -448,7 +486,6 @@ class ObjectFinder:
             # Compared with what was really seen: from one carried sighting to the next it could slip off the thing.
             if sighting is not None and colour_distance(sighting.colours, colours) < 0.4:
                 by_frame[t] = sighting
-        return Track([by_frame[frame] for frame in sorted(by_frame)])
 
     def _carried(self, by_frame: dict[int, Sighting], source: int, t: int, poses: FloatArray) -> Sighting | None:
         """The sighting of frame `source` moved to its neighbour t, None where the thing is not seen there."""
@@ -620,6 +657,14 @@ def _joined_to(
     belongs = known > 0.5 * count
     belongs[0] = False
     return belongs[labels]
+
+
+def is_of(sighting: Sighting, points: FloatArray) -> bool:
+    """Whether world points (N, 3), what others left of a sighting's pixels, still lie on the thing, not on its rim."""
+    if not len(points):
+        return False
+    away = float(np.linalg.norm(nearest_rank(points, 0.5) - sighting.center))
+    return away <= sighting.radius_m + 2 * sighting.depth_std_m
 
 
 def thin_points(points: FloatArray) -> NDArray[np.float32]:

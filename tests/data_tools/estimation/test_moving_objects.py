@@ -20,6 +20,7 @@ from mllm4d_verl.data_tools.estimation.objects import (
     ObjectFinder,
     agrees_with_flow,
     center_noise,
+    is_of,
     net_motion,
     shrink_camera,
     shrink_disparity,
@@ -419,7 +420,51 @@ class TestOddFrames:
         assert without_odd(self.with_sizes([10, 100, 1000, 5])).frames == [0, 1, 2, 3]
 
 
+class TestEndsOfAClip:
+    """Where there is one frame to compare with, what a thing hides there is seen as a part of it."""
+
+    @staticmethod
+    def sighting(columns: slice) -> Sighting:
+        mask = np.zeros((96, 96), bool)
+        mask[30:50, columns] = True
+        return track_of(np.zeros((1, 3))).last._replace(mask=mask, gap=2)
+
+    @staticmethod
+    def finder() -> ObjectFinder:
+        clip = one_mover()
+        finder = ObjectFinder(clip.camera, FPS, ObjectConfig(max_width=96))
+        for image, disparity_px in zip(clip.left, clip.disparity, strict=True):
+            finder.add(image, disparity_px)
+        return finder
+
+    def test_what_lies_beside_the_thing_carried_there_goes(self):
+        seen, carried = self.sighting(slice(30, 60)), self.sighting(slice(30, 50))
+        trimmed = self.finder()._trimmed(seen, carried, np.eye(4))
+        np.testing.assert_array_equal(trimmed.mask, self.sighting(slice(30, 51)).mask)
+        assert trimmed.gap == seen.gap
+
+    def test_what_fits_stays_as_it_was_seen(self):
+        seen = self.sighting(slice(31, 51))
+        assert self.finder()._trimmed(seen, self.sighting(slice(30, 50)), np.eye(4)) is seen
+
+    def test_a_part_gives_way_to_the_thing_carried_there(self):
+        carried = self.sighting(slice(30, 50))
+        assert self.finder()._trimmed(self.sighting(slice(30, 40)), carried, np.eye(4)) is carried
+
+    @pytest.mark.parametrize(("frame", "one_sided"), [(0, True), (1, True), (2, False), (9, False), (10, True)])
+    def test_frames_that_have_one_other(self, frame, one_sided):
+        sighting = self.sighting(slice(30, 50))._replace(frame=frame)  # gap 2, of 12 frames
+        assert self.finder()._is_one_sided(sighting) == one_sided
+
+
 class TestSharedPixels:
+    def test_what_is_left_of_a_thing_must_lie_on_it(self):
+        sighting = track_of(np.array([[0.5, 0.2, 4.0]])).last  # 0.3 m of radius
+        near = sighting.center + np.random.default_rng(0).normal(0, 0.05, (20, 3))
+        assert is_of(sighting, near)
+        assert not is_of(sighting, near + np.array([0, 0, 0.5]))
+        assert not is_of(sighting, np.zeros((0, 3)))
+
     def test_a_pixel_is_of_the_thing_that_is_as_near_and_was_seen_before_of_one_that_was_carried(self):
         finder = ObjectFinder(StereoCamera(60, 40, np.array([[50.0, 0, 29.5], [0, 50, 19.5], [0, 0, 1]]), 0.2), 10.0)
         disparity = np.full((40, 60), 2.0, np.float32)
