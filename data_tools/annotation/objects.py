@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..estimation.description import ObjectAppearance, describe_objects, extent_m, lit_colour, measure_appearance
 from ..estimation.disparity import Disparity
-from ..estimation.objects import ObjectConfig, ObjectFinder, surface_points, thin_points
+from ..estimation.objects import ObjectConfig, ObjectFinder
 from ..estimation.odometry import Trajectory
+from ..estimation.surfaces import surface_points, thin_points
 from ..geometry import project_points, transform_points, world_to_camera_points
 from ..schema import ObjectTrack
 from ..stereo.clip import Image, SourceObject, StereoClip

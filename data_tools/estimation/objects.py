@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from statistics import median
 
 import cv2
@@ -13,11 +12,21 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..geometry import project_points, transform_points, world_to_camera_points
-from ..schema import MAX_POINTS_PER_OBJECT
 from ..stereo.camera import StereoCamera
 from .odometry import Trajectory
 from .scene_flow import Evidence, fill_from_behind, join_evidence, join_gains, motion_evidence, static_flow, warp_static
 from .segmentation import Segment, find_segments
+from .surfaces import shrink_camera, shrink_disparity, surface_points, thin_points
+from .track_checks import (
+    agrees_with_flow,
+    center_noise,
+    is_smooth,
+    is_steady,
+    net_motion,
+    stands_still,
+    without_doubles,
+    without_odd,
+)
 from .tracking import (
     Sighting,
     Track,
@@ -32,17 +41,12 @@ from .tracking import (
 _NOISE_OF_SIZE = 0.15  # of the centre; a thing's centre is known better than its size
 # Net motion over the standard deviation of one depth: far away, depths wander together by more than one of it.
 _MOTION_OF_DEPTH = 1.8
-_DEPTH_OF_WIDTH = 0.5  # no face of a thing lies farther from its middle than this share of its width
-# Pixels, and share of the disparity: between neighbours (over two pixels), more is a jump from surface to surface.
-_JUMP_PX, _JUMP = 0.3, 0.04
 _LEAST_CORNERS = 6  # that say where a thing goes
 _SOME_PIXELS = 300  # of a thing have the median of all
 _CARRIED_PX = 1e4  # more than any disparity
-_ODD_RATIO = 1.33
 _SAME_PLACE = 0.1  # of the smaller of two masks lies in both: what was found there already is not found again
-_SLOW_PX = 3.0  # what moves more than this over the short gap is found by it
+_SLOW_PX = 3.0  # what moves more than this over the usual gap is found by it
 _COMMON_ERROR = 0.5  # of the standard deviation of one depth; measured on the synthetic world
-_STILL = 0.25  # of the speed of a region: scene flow below it says that the pixels stay
 _SHORT_S = 0.1  # the gap over which what is fast is found
 _FAST_PX = 9  # side of the square that a thing must fill to be missed
 _BLIND = 0.35  # of what should be in sight is not found: the frames are too different to be compared
@@ -606,229 +610,9 @@ def _overlap(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
     return np.count_nonzero(left & right) / smaller
 
 
-def surface_points(camera: StereoCamera, disparity_px: FloatImage, mask: NDArray[np.bool_]) -> FloatArray:
-    """Camera-frame points (N, 3), metres, of the pixels of one object, without those that are off its surface.
-
-    Args:
-        camera: of the size of the images.
-        disparity_px: (H, W), NaN where unknown.
-        mask: (H, W) bool.
-
-    Off the surface is what lies farther from the median depth than three times the median deviation, and a tenth of
-    the object's width, unless no jump of depth parts it from what is nearer: a receding side of a box is the box.
-    """
-    window = bounding_window(mask)
-    inside = mask[window] & np.isfinite(disparity_px[window])
-    rows, columns = np.nonzero(inside)
-    if not len(rows):
-        return np.zeros((0, 3))
-    # Half of all pixels around a pixel agree with it: the nearest of many noisy depths would be too near.
-    top, left = window[0].start, window[1].start
-    usual = nearest_rank(disparity_px[window][inside], 0.5)
-    rows, columns = rows + top, columns + left
-    filled = np.where(inside, disparity_px[window], usual).astype(np.float32)
-    smooth = cv2.medianBlur(filled, 5)
-    depth = camera.depth(smooth[rows - top, columns - left]).astype(np.float64)
-    known = np.isfinite(depth)
-    rows, columns, depth = rows[known], columns[known], depth[known]
-    if not len(depth):
-        return np.zeros((0, 3))
-    middle = float(nearest_rank(depth, 0.5))
-    spread = 1.4826 * float(nearest_rank(np.abs(depth - middle), 0.5))
-    width = (columns.max() - columns.min() + 1) * middle / camera.focal_px
-    away = np.abs(depth - middle)
-    near = away <= max(3 * spread, 0.1 * width, 0.02 * middle)
-    if not near.all():
-        joined = _joined_to(smooth, inside, rows[near] - top, columns[near] - left)[rows - top, columns - left]
-        near |= joined & (away <= _DEPTH_OF_WIDTH * width)
-    return camera.lift(np.stack([columns, rows], axis=1)[near], depth[near])
-
-
-def _joined_to(
-    disparity_px: FloatImage, inside: NDArray[np.bool_], rows: NDArray[np.intp], columns: NDArray[np.intp]
-) -> NDArray[np.bool_]:
-    """(H, W) pixels inside that no jump of disparity parts from those given, which are most of them."""
-    square = np.ones((3, 3), np.uint8)
-    high = cv2.dilate(disparity_px, square)
-    flat = inside & (high - cv2.erode(disparity_px, square) < np.maximum(_JUMP_PX, _JUMP * high))
-    _, labels = cv2.connectedComponents(flat.astype(np.uint8), connectivity=4)
-    count = np.bincount(labels.ravel())
-    known = np.bincount(labels[rows, columns], minlength=len(count))
-    belongs = known > 0.5 * count
-    belongs[0] = False
-    return belongs[labels]
-
-
 def is_of(sighting: Sighting, points: FloatArray) -> bool:
     """Whether world points (N, 3), what others left of a sighting's pixels, still lie on the thing, not on its rim."""
     if not len(points):
         return False
     away = float(np.linalg.norm(nearest_rank(points, 0.5) - sighting.center))
     return away <= sighting.radius_m + 2 * sighting.depth_std_m
-
-
-def thin_points(points: FloatArray) -> NDArray[np.float32]:
-    """At most 256 of (N, 3) points, evenly spread over their order."""
-    if len(points) > MAX_POINTS_PER_OBJECT:
-        chosen = np.linspace(0, len(points) - 1, MAX_POINTS_PER_OBJECT).round().astype(np.intp)
-        points = points[chosen]
-    return points.astype(np.float32)
-
-
-def without_odd(track: Track) -> Track:
-    """The track without the frames in which a thing was seen in part, or together with something else.
-
-    Its surface, pixels times squared depth, changes slowly, even where it goes behind something: where it differs from
-    the median of the five sightings around by a third, the mask is not that of the thing.
-    """
-    if len(track.sightings) < 5:
-        return track
-    surface = np.array([len(one.points) * one.depth_std_m for one in track.sightings])
-    usual = np.array(
-        [median(surface[max(0, min(n - 2, len(surface) - 5)) :][:5].tolist()) for n in range(len(surface))]
-    )
-    even = (surface > usual / _ODD_RATIO) & (surface < usual * _ODD_RATIO)
-    return Track([one for one, is_even in zip(track.sightings, even, strict=True) if is_even])
-
-
-def center_noise(track: Track) -> float:
-    """Standard deviation of a track's centre, metres: from second differences, which smooth motion hardly has.
-
-    For independent noise s per axis the second difference x[t-1] - 2 x[t] + x[t+1] has variance 6 s^2; the median of
-    its length over three axes is 1.538 sqrt(6) s. 0 for fewer than three evenly spaced frames.
-    """
-    frames = np.array(track.frames)
-    centers = np.stack([sighting.points.mean(axis=0) for sighting in track.sightings])
-    steps = np.diff(frames)
-    # Evenly spaced: beside others, frames that were looked at and not carried along.
-    middle = np.flatnonzero((steps[1:] == steps[:-1]) & (steps[1:] <= 2 * shortest_step(track)))
-    if not len(middle):
-        return 0.0
-    bend = centers[middle] - 2 * centers[middle + 1] + centers[middle + 2]
-    return float(np.median(np.linalg.norm(bend, axis=1)) / (1.538 * np.sqrt(6)))
-
-
-def is_steady(track: Track) -> bool:
-    """Whether a track moves like a thing: from a parabola through its centres it strays by less than half its radius.
-
-    Fitted to a second and a half at a time; what flickers between places is no thing.
-    """
-    frames = np.array(track.frames, np.float64)
-    centers = np.stack([sighting.center for sighting in track.sightings])
-    slack = 0.5 * median(sighting.radius_m for sighting in track.sightings)
-    slack += 2 * median(sighting.depth_std_m for sighting in track.sightings)
-    strays = []
-    for start in range(0, len(frames), 12):
-        stretch = slice(max(0, min(start, len(frames) - 12)), start + 12)
-        times = frames[stretch] - frames[stretch].mean()
-        degree = min(2, len(times) - 2)
-        if degree < 1:
-            continue
-        fitted = np.polynomial.polynomial.polyfit(times, centers[stretch], degree)
-        model = np.polynomial.polynomial.polyval(times, fitted).T
-        strays.append(np.linalg.norm(centers[stretch] - model, axis=1))
-    return not strays or float(np.percentile(np.concatenate(strays), 80)) < float(slack)
-
-
-def agrees_with_flow(track: Track, gap: int) -> bool:
-    """Whether a track goes where the scene flow of its own pixels says: within half the speed of either, and noise.
-
-    Scene flow was measured over `gap` frames. Depths of neighbouring pixels err alike, so their number hardly helps.
-    """
-    moved, flow = _speeds(track)
-    if moved is None or flow is None:
-        return True
-    depth_std = median(sighting.depth_std_m for sighting in track.sightings)
-    slack = 0.5 * max(np.linalg.norm(moved), np.linalg.norm(flow)) + 0.5 * depth_std / gap
-    return bool(np.linalg.norm(moved - flow) < slack)
-
-
-def stands_still(track: Track) -> bool:
-    """Whether the scene flow of a track says that its pixels stay, however far their region goes: a lawn in passing."""
-    moved, flow = _speeds(track)
-    return moved is not None and flow is not None and bool(np.linalg.norm(flow) < _STILL * np.linalg.norm(moved))
-
-
-def _speeds(track: Track) -> tuple[FloatArray | None, FloatArray | None]:
-    """(3,) metres per frame of the centre by least squares, and by the scene flow of its pixels; None where unknown."""
-    frames = np.array(track.frames, np.float64)
-    centers = np.stack([sighting.center for sighting in track.sightings])
-    flows = np.stack([sighting.velocity for sighting in track.sightings])
-    known = np.isfinite(flows).all(axis=1)
-    if len(frames) < 2 or not known.any():
-        return None, None
-    times = frames - frames.mean()
-    moved = (times[:, None] * (centers - centers.mean(axis=0))).sum(axis=0) / (times**2).sum()
-    return moved, np.median(flows[known], axis=0)  # one frame that is off by metres does not count
-
-
-def is_smooth(track: Track, gap: int, size: float) -> bool:
-    """Whether a track is so long and so smooth that scene flow, which fails at the border of the view, need not agree.
-
-    Args:
-        size: radius of the thing and standard deviation of a depth, metres.
-    """
-    looks = max(4, 10 // shortest_step(track))
-    # Noise of exactly 0 is that of a track without three evenly spaced sightings.
-    return track.longest_run(gap) >= looks and 0 < center_noise(track) < 0.08 * size
-
-
-def shortest_step(track: Track) -> int:
-    """Frames between neighbouring sightings where they are densest; 1 for a single one."""
-    return min((after - before for before, after in pairwise(track.frames)), default=1)
-
-
-def without_doubles(tracks: list[Track]) -> list[Track]:
-    """Tracks that do not lie inside a longer one: a piece that was found beside the whole."""
-    kept: list[Track] = []
-    for track in sorted(tracks, key=lambda track: -sum(len(one.points) for one in track.sightings)):
-        if not any(_covers(other, track) for other in kept):
-            kept.append(track)
-    return kept
-
-
-def _covers(whole: Track, part: Track) -> bool:
-    by_frame = {sighting.frame: sighting.mask for sighting in whole.sightings}
-    covered = [
-        np.count_nonzero(sighting.mask & by_frame[sighting.frame]) / max(1, int(np.count_nonzero(sighting.mask)))
-        for sighting in part.sightings
-        if sighting.frame in by_frame
-    ]
-    return len(covered) > 0.5 * len(part.sightings) and median(covered) > 0.5
-
-
-def net_motion(track: Track) -> float:
-    """Largest distance of the centre from where it was first and last seen, metres, over medians of three frames."""
-    centers = np.stack([sighting.points.mean(axis=0) for sighting in track.sightings])
-    if len(centers) < 2:
-        return 0.0
-    ends = min(3, len(centers) // 2)
-    first, last = np.median(centers[:ends], axis=0), np.median(centers[-ends:], axis=0)
-    middle = np.median(centers[len(centers) // 2 - ends // 2 :][:ends], axis=0)
-    return float(max(np.linalg.norm(last - first), np.linalg.norm(middle - first), np.linalg.norm(last - middle)))
-
-
-def shrink_camera(camera: StereoCamera, scale: int) -> StereoCamera:
-    """The camera of images that are `scale` times smaller, each pixel the mean of a block."""
-    if scale == 1:
-        return camera
-    matrix = camera.intrinsics.copy()
-    matrix[:2] /= scale
-    # The centre of a block of pixels with integer centres lies at scale * i + (scale - 1) / 2.
-    matrix[:2, 2] -= (scale - 1) / (2 * scale)
-    return StereoCamera(
-        camera.width // scale, camera.height // scale, matrix, camera.baseline, camera.disparity_offset_px / scale
-    )
-
-
-def shrink_disparity(disparity_px: FloatImage, scale: int, size: tuple[int, int]) -> FloatImage:
-    """Disparities (h, w) in pixels of an image `scale` times smaller, of size (width, height).
-
-    One pixel of each block speaks for it: the mean over a depth edge would be on neither side.
-    """
-    if scale == 1:
-        return disparity_px.astype(np.float32)
-    width, height = size
-    middle = scale // 2
-    picked = disparity_px[middle : middle + scale * height : scale, middle : middle + scale * width : scale]
-    return np.ascontiguousarray(picked, np.float32) / np.float32(scale)

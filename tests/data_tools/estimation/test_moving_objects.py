@@ -13,23 +13,16 @@ from mllm4d_verl.data_tools.annotation.clip import annotate_clip
 from mllm4d_verl.data_tools.annotation.config import load_config
 from mllm4d_verl.data_tools.annotation.run import find_source
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.data_tools.estimation.objects import (
-    FoundObjects,
-    Looks,
-    ObjectConfig,
-    ObjectFinder,
+from mllm4d_verl.data_tools.estimation.objects import FoundObjects, Looks, ObjectConfig, ObjectFinder, is_of
+from mllm4d_verl.data_tools.estimation.odometry import StereoOdometry, Trajectory
+from mllm4d_verl.data_tools.estimation.surfaces import shrink_camera, shrink_disparity, surface_points, thin_points
+from mllm4d_verl.data_tools.estimation.track_checks import (
     agrees_with_flow,
     center_noise,
-    is_of,
     net_motion,
-    shrink_camera,
-    shrink_disparity,
     stands_still,
-    surface_points,
-    thin_points,
     without_odd,
 )
-from mllm4d_verl.data_tools.estimation.odometry import StereoOdometry, Trajectory
 from mllm4d_verl.data_tools.estimation.tracking import Sighting, Track
 from mllm4d_verl.data_tools.geometry import project_points, world_to_camera_points
 from mllm4d_verl.data_tools.readers import open_clip
