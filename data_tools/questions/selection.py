@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 
 from .candidates import Candidates, ranks_within
 from .chance import gumbel, mix
 from .config import QuestionConfig
-from .geometry import Floats, Ints
+from .geometry import Bools, Floats, Ints
 from .options import fair_cap, numeric_options
 from .tasks import task_of
 
 _ROUNDS = 12  # of fitting weights; the balance hardly changes after
 _FIT_CLIPS = 4000  # weights are fitted on so many clips
+_BLOCK_CLIPS = 512  # drawn from at once
 _LABELS = 64  # room for the labels of a task
 _SPAN_EDGES = (0.35, 0.5, 0.7)  # of the frames asked about, as shares of all: inner pairs that compare
 NUM_SPANS = len(_SPAN_EDGES) + 2
@@ -48,19 +50,28 @@ def select(found: Candidates, config: QuestionConfig) -> Candidates:
     """
     if not len(found):
         return found
+    weights = _Weights(config)
+    if np.isfinite(config.balance_ratio):
+        clips = np.unique(found["clip"])
+        sample = found
+        if len(clips) > _FIT_CLIPS:
+            some = clips[np.argsort(mix(np.uint64(config.seed), clips), kind="stable")[:_FIT_CLIPS]]
+            sample = found[np.isin(found["clip"], some)]
+        weights.fit(_Draws(sample, config))
+    chosen = found[np.concatenate([start + _Draws(part, config).draw(weights) for start, part in _blocks(found)])]
     if not np.isfinite(config.balance_ratio):
-        return found[_draw(found, np.zeros(len(found)), config)]
-    clips = np.unique(found["clip"])
-    sample = found
-    if len(clips) > _FIT_CLIPS:
-        some = clips[np.argsort(mix(np.uint64(config.seed), clips), kind="stable")[:_FIT_CLIPS]]
-        sample = found[np.isin(found["clip"], some)]
-    weights = _Weights(sample, config)
-    for _ in range(_ROUNDS):
-        weights.fit(sample, _draw(sample, weights.of(sample), config))
-    chosen = found[_draw(found, weights.of(found), config)]
+        return chosen
     chosen = chosen[_fair_within_spans(chosen, config)]
     return chosen[_within_balance(chosen, config.balance_ratio)]
+
+
+def _blocks(found: Candidates) -> Iterator[tuple[int, Candidates]]:
+    """Candidates of some hundred clips at a time, with the place of the first: quicker to sort, and little memory."""
+    clip = found["clip"]
+    first = np.append(0, np.flatnonzero(clip[1:] != clip[:-1]) + 1)
+    edges = np.append(first[::_BLOCK_CLIPS], len(found))
+    for start, end in pairwise(edges.tolist()):
+        yield start, found[start:end]
 
 
 def spans_of(found: Candidates, num_frames: int) -> Ints:
@@ -99,53 +110,96 @@ def _answers(found: Candidates) -> Ints:
     return found["task"].astype(np.int64) * _LABELS + found["label"]
 
 
-class _Weights:
-    """Log-weights of answers within a span, kinds of frame pair and difficulty bands, each within its task."""
+class _Draws:
+    """Candidates of whole clips, in their order, with all that does not change from one draw among them to the next.
+
+    Attributes:
+        task, label, band, whole, span: (N,) columns.
+        cell: (N,) task, span and label as one number.
+    """
 
     def __init__(self, found: Candidates, config: QuestionConfig) -> None:
+        self.config = config
+        self.task, self.label, self.band = (found[name].astype(np.int64) for name in ("task", "label", "band"))
+        self.whole = found["whole"].copy()
+        self.span = spans_of(found, config.num_frames)
+        self.cell = (self.task * NUM_SPANS + self.span) * _LABELS + self.label
+        self._clip = found["clip"].astype(np.int64)
+        self._noise = gumbel(found["key"])
+        self._turn = 0.5 * (mix(found["key"], 1) / 2.0**64)
+        group = self._clip * len(config.tasks) + self.task
+        order = np.argsort(group, kind="stable")  # they are in order already where tasks were asked one by one
+        self._order = order
+        self._new = np.ones(len(found), bool)
+        self._new[1:] = group[order][1:] != group[order][:-1]
+        # A score spans less than this, so that groups do not mix where both are in one number.
+        self._base = np.cumsum(self._new) * 256.0
+
+    def draw(self, weights: _Weights) -> Ints:
+        """Places of what each clip draws within its caps, ascending."""
+        score = self._base - (weights.of(self) + self._noise)[self._order]
+        order = self._order[np.argsort(score, kind="stable")]
+        rank = _places_within(self._new)
+        kept = order[rank < self.config.max_per_clip_task]
+        rank = rank[rank < self.config.max_per_clip_task]
+        back = np.argsort(kept)
+        kept, rank = kept[back], rank[back]
+        # tasks take turns within a clip's cap
+        turns = np.lexsort((rank + self._turn[kept], self._clip[kept]))
+        clip = self._clip[kept][turns]
+        new = np.ones(len(clip), bool)
+        new[1:] = clip[1:] != clip[:-1]
+        return np.sort(kept[turns[_places_within(new) < self.config.max_per_clip]])
+
+
+def _places_within(new: Bools) -> Ints:
+    """(N,) place of each entry in its group, of entries in the order of groups; `new` marks the first of each."""
+    places = np.arange(len(new))
+    return places - np.maximum.accumulate(np.where(new, places, 0))
+
+
+class _Weights:
+    """Log-weights of answers within a span, kinds of frame pair and difficulty bands, each within its task.
+
+    All are zero until they are fitted.
+    """
+
+    def __init__(self, config: QuestionConfig) -> None:
         tasks = len(config.tasks)
         self._config = config
         self._shape = (tasks, NUM_SPANS, _LABELS)
-        self._has = self._counts(found) > 0
         self._answer = np.zeros(self._shape)
         self._whole = np.zeros(tasks)
         self._band = np.zeros((tasks, 3))
 
-    def _counts(self, found: Candidates) -> Ints:
-        group = found["task"].astype(np.int64) * NUM_SPANS + spans_of(found, self._config.num_frames)
-        return np.bincount(group * _LABELS + found["label"], minlength=int(np.prod(self._shape))).reshape(self._shape)
+    def of(self, draws: _Draws) -> Floats:
+        """(N,) log-weights."""
+        weights: Floats = self._answer.ravel()[draws.cell] + self._whole[draws.task] * draws.whole
+        return weights + self._band[draws.task, draws.band] if self._config.balance_difficulty else weights
 
-    def of(self, found: Candidates) -> Floats:
-        task, span = found["task"], spans_of(found, self._config.num_frames)
-        weights: Floats = self._answer[task, span, found["label"]] + self._whole[task] * found["whole"]
-        return weights + self._band[task, found["band"]] if self._config.balance_difficulty else weights
+    def fit(self, draws: _Draws) -> None:
+        """Make answers as equal as the clips allow, and frame pairs and bands as the config wants them."""
+        has = self._counts(draws.cell) > 0
+        for _ in range(_ROUNDS):
+            self._improve(draws, draws.draw(self), has)
 
-    def fit(self, found: Candidates, chosen: Ints) -> None:
-        picked = found[chosen]
-        tasks = len(self._whole)
-        counts = self._counts(picked)
-        mean = counts.sum(axis=2, keepdims=True) / np.maximum(self._has.sum(axis=2, keepdims=True), 1)
-        self._answer += np.where(self._has, 0.7 * np.log((mean + 1) / (counts + 1)), 0)
+    def _counts(self, cells: Ints) -> Ints:
+        return np.bincount(cells, minlength=int(np.prod(self._shape))).reshape(self._shape)
+
+    def _improve(self, draws: _Draws, picked: Ints, has: Bools) -> None:
+        tasks, task = len(self._whole), draws.task[picked]
+        counts = self._counts(draws.cell[picked])
+        mean = counts.sum(axis=2, keepdims=True) / np.maximum(has.sum(axis=2, keepdims=True), 1)
+        self._answer += np.where(has, 0.7 * np.log((mean + 1) / (counts + 1)), 0)
         np.clip(self._answer, -6, 6, out=self._answer)
         share = self._config.whole_clip_share
         if 0 < share < 1:
-            whole = np.bincount(picked["task"], picked["whole"], minlength=tasks) + 1
-            inner = np.bincount(picked["task"], ~picked["whole"], minlength=tasks) + 1
+            whole = np.bincount(task, draws.whole[picked], minlength=tasks) + 1
+            inner = np.bincount(task, ~draws.whole[picked], minlength=tasks) + 1
             self._whole = np.clip(self._whole + 0.7 * np.log(share / (1 - share) * inner / whole), -6, 6)
-        bands = np.bincount(picked["task"].astype(np.int64) * 3 + picked["band"], minlength=tasks * 3).reshape(tasks, 3)
+        bands = np.bincount(task * 3 + draws.band[picked], minlength=tasks * 3).reshape(tasks, 3)
         self._band += 0.7 * np.log((bands.mean(axis=1, keepdims=True) + 1) / (bands + 1))
         np.clip(self._band, -6, 6, out=self._band)
-
-
-def _draw(found: Candidates, weights: Floats, config: QuestionConfig) -> Ints:
-    """Places of what each clip draws within its caps, ascending."""
-    score = -(weights + gumbel(found["key"]))
-    group = found["clip"].astype(np.int64) * len(config.tasks) + found["task"]
-    rank = ranks_within(group, score)
-    kept = np.flatnonzero(rank < config.max_per_clip_task)
-    # tasks take turns within a clip's cap
-    place = ranks_within(found["clip"][kept], rank[kept] + 0.5 * (mix(found["key"][kept], 1) / 2.0**64))
-    return kept[place < config.max_per_clip]
 
 
 def _fair_within_spans(chosen: Candidates, config: QuestionConfig) -> Ints:
