@@ -26,6 +26,7 @@ from .track_checks import (
     stands_still,
     without_doubles,
     without_odd,
+    without_rims,
 )
 from .tracking import (
     Sighting,
@@ -34,6 +35,7 @@ from .tracking import (
     colour_distance,
     colour_histogram,
     join_fragments,
+    join_pieces,
     nearest_rank,
     track_sightings,
 )
@@ -227,7 +229,7 @@ class ObjectFinder:
         real = join_fragments([track for track in raw if self._is_real(track, poses)])
         filled = [self._filled(track, poses) for track in real]
         moving = join_fragments([track for track in filled if not self._still_there(track, poses)])
-        tracks = sorted(without_doubles(moving), key=lambda track: track.frames[0])
+        tracks = sorted(without_rims(without_doubles(moving)), key=lambda track: track.frames[0])
         kept = []
         for track in tracks[:MAX_OBJECTS]:
             noise, motion = center_noise(track), net_motion(track)
@@ -374,7 +376,8 @@ class ObjectFinder:
             flows = [flow for flow in flows if np.isfinite(flow).all()]
             velocity = np.mean(flows, axis=0) if flows else np.full(3, np.nan)
             sightings.append(self._sighting(t, poses[t], segment, velocity, gap))
-        return [sighting for sighting in sightings if len(sighting.points) >= 6]
+        pieces = [sighting for sighting in sightings if len(sighting.points) >= 6]
+        return join_pieces(pieces, self._disparities[t])
 
     def _is_real(self, track: Track, poses: FloatArray) -> bool:
         """Whether a track is a thing that moves, not a flicker of flow and depth that happens to line up."""

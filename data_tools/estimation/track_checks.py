@@ -5,12 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 from statistics import median
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .tracking import Track
 
 _ODD_RATIO = 1.33
+# A rim reaches its thing over so many pixels, has at most this share of its area, and a standard deviation of depth
+# that is so many times larger; along its thing it wanders by less than this share of the width.
+_RIM_PX, _RIM_SIZE, _BEHIND, _RIM_WANDERS = 3, 0.1, 1.2, 0.5
 _STILL = 0.25  # of the speed of a region: scene flow below it says that the pixels stay
 
 FloatArray = NDArray[np.float64]
@@ -47,6 +51,31 @@ def center_noise(track: Track) -> float:
         return 0.0
     bend = centers[middle] - 2 * centers[middle + 1] + centers[middle + 2]
     return float(np.median(np.linalg.norm(bend, axis=1)) / (1.538 * np.sqrt(6)))
+
+
+def without_rims(tracks: list[Track]) -> list[Track]:
+    """Tracks that are no rims: a sliver of what lies behind a larger thing, which goes along its edge.
+
+    Flow is known to half a patch only, so what is seen beside a thing seems to go with it.
+    """
+    return [track for track in tracks if not any(_is_rim(track, other) for other in tracks if other is not track)]
+
+
+def _is_rim(part: Track, whole: Track) -> bool:
+    by_frame = {sighting.frame: sighting for sighting in whole.sightings}
+    kernel = np.ones((2 * _RIM_PX + 1, 2 * _RIM_PX + 1), np.uint8)
+    offsets, widths = [], []
+    for one in part.sightings:
+        other = by_frame.get(one.frame)
+        if other is None or np.count_nonzero(one.mask) > _RIM_SIZE * np.count_nonzero(other.mask):
+            continue
+        is_behind = one.depth_std_m > _BEHIND * other.depth_std_m  # which grows with the square of the depth
+        if is_behind and (cv2.dilate(one.mask.astype(np.uint8), kernel).astype(bool) & other.mask).any():
+            offsets.append(np.argwhere(one.mask).mean(axis=0) - np.argwhere(other.mask).mean(axis=0))
+            widths.append(np.sqrt(np.count_nonzero(other.mask)))
+    if len(offsets) <= 0.8 * len(part.sightings):
+        return False
+    return bool(np.ptp(np.stack(offsets), axis=0).max() < _RIM_WANDERS * median(widths))
 
 
 def net_motion(track: Track) -> float:

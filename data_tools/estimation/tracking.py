@@ -18,6 +18,12 @@ Mask = NDArray[np.bool_]
 
 # Of costs that lie between 0 and 2.8: leaving two apart must stay cheaper than joining both to the wrong ones.
 _UNMATCHED = 2.0
+# Pieces of one thing: difference of their velocities as a share of the larger, and in standard deviations of a depth
+# over the gap; side of the square that reaches from one to the other; pixels of either that it reaches; largest step
+# of disparity from one to the other.
+_ALIKE, _ALIKE_STD = 0.4, 0.25
+_BESIDE_PX, _CONTACT_PX = 5, 6
+_JUMP_PX, _JUMP = 0.3, 0.06
 
 
 class Sighting(NamedTuple):
@@ -183,6 +189,41 @@ def _mask_iou(left: Mask, right: Mask) -> float:
     """Intersection over union of two masks (H, W) as they stand: of neighbouring frames, those of one thing overlap."""
     together = int(np.count_nonzero(left & right))
     return together / max(1, int(np.count_nonzero(left | right)))
+
+
+def join_pieces(pieces: list[Sighting], disparity_px: NDArray[np.float32]) -> list[Sighting]:
+    """Sightings of one frame, those that lie side by side on one surface and move alike made one.
+
+    `disparity_px` (H, W) is that of the frame, NaN where unknown.
+    """
+    pieces = list(pieces)
+    first = 0
+    while first < len(pieces):
+        others = range(first + 1, len(pieces))
+        second = next((k for k in others if _are_pieces(pieces[first], pieces[k], disparity_px)), None)
+        if second is None:
+            first += 1
+        else:
+            pieces[first] = _union(pieces[first], pieces.pop(second))
+            first = 0
+    return pieces
+
+
+def _are_pieces(left: Sighting, right: Sighting, disparity_px: NDArray[np.float32]) -> bool:
+    speed = max(float(np.linalg.norm(left.velocity)), float(np.linalg.norm(right.velocity)))
+    slack = _ALIKE * speed + _ALIKE_STD * max(left.depth_std_m, right.depth_std_m) / max(left.gap, 1)
+    # NaN compares as False: what is not known to move alike is left apart.
+    if not float(np.linalg.norm(left.velocity - right.velocity)) < slack:
+        return False
+    kernel = np.ones((_BESIDE_PX, _BESIDE_PX), np.uint8)
+    near_left = left.mask & (cv2.dilate(right.mask.astype(np.uint8), kernel) > 0)
+    near_right = right.mask & (cv2.dilate(left.mask.astype(np.uint8), kernel) > 0)
+    here, there = disparity_px[near_left], disparity_px[near_right]
+    here, there = here[np.isfinite(here)], there[np.isfinite(there)]
+    if min(len(here), len(there)) < _CONTACT_PX:
+        return False
+    middle = float(nearest_rank(here, 0.5))
+    return abs(middle - float(nearest_rank(there, 0.5))) < max(_JUMP_PX, _JUMP * middle)
 
 
 def join_fragments(tracks: list[Track]) -> list[Track]:

@@ -22,6 +22,7 @@ from mllm4d_verl.data_tools.estimation.track_checks import (
     net_motion,
     stands_still,
     without_odd,
+    without_rims,
 )
 from mllm4d_verl.data_tools.estimation.tracking import Sighting, Track
 from mllm4d_verl.data_tools.geometry import project_points, world_to_camera_points
@@ -473,6 +474,33 @@ class TestSharedPixels:
         masks = finder._share_pixels([Track([far]), Track([near._replace(sigmas=0.0)])])
         assert (masks[0][:, 5:32] == 1).all()
         assert (masks[0][:, 32:50] == 2).all()
+
+
+class TestRims:
+    """A thing of 30 by 30 pixels at 4 m, and a sliver at its upper edge."""
+
+    def thing(self, rows: slice, columns: int, width: int, depth_std_m: float, step_px: int = 2) -> Track:
+        sightings = []
+        for t, one in enumerate(track_of(np.zeros((8, 3))).sightings):
+            mask = np.zeros((96, 96), bool)
+            mask[rows, columns + step_px * t : columns + step_px * t + width] = True
+            sightings.append(one._replace(mask=mask, depth_std_m=depth_std_m))
+        return Track(sightings)
+
+    @pytest.mark.parametrize(
+        ("rows", "step_px", "depth_std_m", "kept"),
+        [
+            (slice(36, 40), 2, 0.04, 1),  # the wall behind, along with it
+            (slice(36, 40), 2, 0.01, 2),  # as near as the thing: a hat
+            (slice(20, 24), 2, 0.04, 2),  # apart
+            (slice(36, 40), -1, 0.04, 2),  # goes another way
+            (slice(30, 40), 2, 0.04, 2),  # too large for a rim
+        ],
+    )
+    def test_a_sliver_of_the_background_that_goes_along_is_none(self, rows, step_px, depth_std_m, kept):
+        whole = self.thing(slice(40, 70), 30, 30, 0.01)
+        tracks = [whole, self.thing(rows, 38, 15, depth_std_m, step_px)]
+        assert without_rims(tracks) == tracks[:kept]
 
 
 class TestPoints:

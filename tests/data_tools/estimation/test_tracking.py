@@ -12,6 +12,7 @@ from mllm4d_verl.data_tools.estimation.tracking import (
     colour_distance,
     colour_histogram,
     join_fragments,
+    join_pieces,
     track_sightings,
 )
 
@@ -191,6 +192,43 @@ class TestFragments:
         early = passing(range(4), (-0.5, 0, 4.0), (0.1, 0, 0))
         late = passing(range(4, 8), (-0.5, 0, 4.0), (0.1, 0, 0))
         assert len(join_fragments([Track(list(early.values())), Track(list(late.values()))])) == 2
+
+
+class TestPieces:
+    """Two sightings of one frame, columns 10 to 20 and `right`."""
+
+    def piece(self, columns: slice, velocity=(0.1, 0, 0)) -> Sighting:
+        mask = np.zeros((40, 40), bool)
+        mask[10:30, columns] = True
+        return sighting(0, (0.1 * columns.start, 0, 4.0), velocity=velocity)._replace(mask=mask, gap=2)
+
+    def joined(self, right: slice, velocity=(0.1, 0, 0), disparity_px: float = 8.0) -> list[Sighting]:
+        disparities = np.full((40, 40), 8.0, np.float32)
+        disparities[:, right] = disparity_px
+        return join_pieces([self.piece(slice(10, 20)), self.piece(right, velocity)], disparities)
+
+    def test_side_by_side_on_one_surface_and_moving_alike_they_are_one(self):
+        (whole,) = self.joined(slice(21, 30), velocity=(0.12, 0, 0))
+        np.testing.assert_array_equal(whole.mask, self.piece(slice(10, 20)).mask | self.piece(slice(21, 30)).mask)
+        assert whole.gap == 2
+        assert 0.1 < whole.velocity[0] < 0.12
+
+    def test_three_in_a_row_are_one_too(self):
+        row = [self.piece(slice(start, start + 8)) for start in (2, 20, 11)]
+        assert len(join_pieces(row, np.full((40, 40), 8.0, np.float32))) == 1
+
+    @pytest.mark.parametrize(
+        ("right", "options"),
+        [
+            (slice(26, 36), {}),  # apart
+            (slice(21, 30), {"velocity": (-0.1, 0, 0)}),  # another way
+            (slice(21, 30), {"velocity": (np.nan, 0, 0)}),  # nobody knows which way
+            (slice(21, 30), {"disparity_px": 9.0}),  # nearer
+            (slice(21, 30), {"disparity_px": np.nan}),  # nobody knows how near
+        ],
+    )
+    def test_else_they_stay_two(self, right, options):
+        assert len(self.joined(right, **options)) == 2
 
 
 class TestColours:
