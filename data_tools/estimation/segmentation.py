@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -14,6 +15,10 @@ FloatImage = NDArray[np.float32]
 
 # Grey levels. Flow fits the noise of the image a little: what stands still gains up to half of this.
 MIN_GAIN = 1.0
+# Disparity jumps from one surface to another by more than this, in pixels and as a share, and steps within one by less
+# than that; a region consists of surfaces above this share of it.
+_JUMP_PX, _JUMP = 0.6, 0.12
+_STEP_PX, _STEP, _SURFACE = 0.4, 0.06, 0.12
 _ROOM = 10  # pixels around a component: its region may grow by the reach of the watershed
 Mask = NDArray[np.bool_]
 
@@ -78,12 +83,12 @@ def find_segments(
     regions = _fit_edges(markers, boxes, safe, still, moving, image, disparity_px)
     segments = []
     for number, box in boxes.items():
-        inside = regions[box] == number
-        # Beside an edge of depth a static world explains the image as well as any motion.
-        if np.count_nonzero(inside) >= min_pixels and float(gain[box][inside].mean()) > MIN_GAIN:
-            mask = np.zeros(regions.shape, np.bool_)
-            mask[box] = inside
-            segments.append(Segment(mask, float(nearest_rank(smooth[box][inside], 0.5))))
+        for inside in _surfaces(regions[box] == number, disparity_px[box], min_pixels):
+            # Beside an edge of depth a static world explains the image as well as any motion.
+            if np.count_nonzero(inside) >= min_pixels and float(gain[box][inside].mean()) > MIN_GAIN:
+                mask = np.zeros(regions.shape, np.bool_)
+                mask[box] = inside
+                segments.append(Segment(mask, float(nearest_rank(smooth[box][inside], 0.5))))
     return segments
 
 
@@ -157,13 +162,41 @@ def _off_surface(
     return regions
 
 
+def _surfaces(region: Mask, disparity_px: FloatImage, min_pixels: int) -> list[Mask]:
+    """The region, or its parts where it holds surfaces at different depths: things that pass before each other.
+
+    What flow smears from one to the other joins them, and a jump of disparity over a few pixels parts them here.
+    """
+    known = np.isfinite(disparity_px)
+    highest, lowest = _extremes(disparity_px)
+    flat = region & known & (highest - lowest < np.maximum(_STEP_PX, _STEP * highest))
+    num, labels, stats, _ = cv2.connectedComponentsWithStats(flat.astype(np.uint8), connectivity=4)
+    least = max(min_pixels, _SURFACE * np.count_nonzero(region))
+    large = [label for label in range(1, num) if stats[label, cv2.CC_STAT_AREA] >= least]
+    if len(large) < 2:
+        return [region]
+    middles = np.sort([float(nearest_rank(disparity_px[labels == label], 0.5)) for label in large])
+    # Halfway between neighbours that are far enough apart.
+    limits = [(low + high) / 2 for low, high in pairwise(middles) if high - low > max(_JUMP_PX, _JUMP * high)]
+    if not limits:
+        return [region]
+    layers = np.digitize(np.where(known, disparity_px, np.float32(-1)), limits)
+    layers[~known] = -1
+    return [region & (layers == layer) for layer in range(len(limits) + 1)]
+
+
 def _depth_edges(disparity_px: FloatImage) -> Mask:
     """Where disparity jumps between neighbours, (H, W)."""
-    known = np.isfinite(disparity_px)
-    highest = cv2.dilate(np.where(known, disparity_px, np.float32(0)), np.ones((3, 3), np.uint8))
-    lowest = cv2.erode(np.where(known, disparity_px, np.float32(1e6)), np.ones((3, 3), np.uint8))
-    jump = highest - lowest
-    return (lowest < 1e5) & (jump > np.maximum(0.6, 0.12 * highest))
+    highest, lowest = _extremes(disparity_px)
+    return (lowest < 1e5) & (highest - lowest > np.maximum(_JUMP_PX, _JUMP * highest))
+
+
+def _extremes(disparity_px: FloatImage) -> tuple[FloatImage, FloatImage]:
+    """(H, W) largest and least disparity among the nine pixels around; 0 and 1e6 where none is known."""
+    known, square = np.isfinite(disparity_px), np.ones((3, 3), np.uint8)
+    highest = cv2.dilate(np.where(known, disparity_px, np.float32(0)), square)
+    lowest = cv2.erode(np.where(known, disparity_px, np.float32(1e6)), square)
+    return np.asarray(highest, np.float32), np.asarray(lowest, np.float32)
 
 
 def _motion_edges(residual_px: FloatImage) -> Mask:
