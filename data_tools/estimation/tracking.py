@@ -24,6 +24,7 @@ _UNMATCHED = 2.0
 _ALIKE, _ALIKE_STD = 0.4, 0.25
 _BESIDE_PX, _CONTACT_PX = 5, 6
 _JUMP_PX, _JUMP = 0.3, 0.06
+_APART_PX, _APART = 0.5, 0.1  # the same between the pieces as a whole
 
 
 class Sighting(NamedTuple):
@@ -215,15 +216,22 @@ def _are_pieces(left: Sighting, right: Sighting, disparity_px: NDArray[np.float3
     # NaN compares as False: what is not known to move alike is left apart.
     if not float(np.linalg.norm(left.velocity - right.velocity)) < slack:
         return False
+    # Beside an edge disparities of both sides are mixed: both the pieces and what they touch by must be as near.
+    if not _as_near(disparity_px[left.mask], disparity_px[right.mask], 1, _APART_PX, _APART):
+        return False
     kernel = np.ones((_BESIDE_PX, _BESIDE_PX), np.uint8)
     near_left = left.mask & (cv2.dilate(right.mask.astype(np.uint8), kernel) > 0)
     near_right = right.mask & (cv2.dilate(left.mask.astype(np.uint8), kernel) > 0)
-    here, there = disparity_px[near_left], disparity_px[near_right]
-    here, there = here[np.isfinite(here)], there[np.isfinite(there)]
-    if min(len(here), len(there)) < _CONTACT_PX:
+    return _as_near(disparity_px[near_left], disparity_px[near_right], _CONTACT_PX, _JUMP_PX, _JUMP)
+
+
+def _as_near(left: NDArray[np.float32], right: NDArray[np.float32], least: int, slack_px: float, slack: float) -> bool:
+    """Whether medians of disparities, at least so many a side, differ by less than the slack, pixels or a share."""
+    left, right = left[np.isfinite(left)], right[np.isfinite(right)]
+    if min(len(left), len(right)) < least:
         return False
-    middle = float(nearest_rank(here, 0.5))
-    return abs(middle - float(nearest_rank(there, 0.5))) < max(_JUMP_PX, _JUMP * middle)
+    middle = float(nearest_rank(left, 0.5))
+    return abs(middle - float(nearest_rank(right, 0.5))) < max(slack_px, slack * middle)
 
 
 def join_fragments(tracks: list[Track]) -> list[Track]:

@@ -217,6 +217,12 @@ class TestPieces:
         row = [self.piece(slice(start, start + 8)) for start in (2, 20, 11)]
         assert len(join_pieces(row, np.full((40, 40), 8.0, np.float32))) == 1
 
+    def test_nor_where_only_the_edge_between_them_is_as_near(self):
+        disparities = np.full((40, 40), 8.0, np.float32)
+        disparities[:, 23:] = 7.0
+        right = self.piece(slice(21, 30))
+        assert len(join_pieces([self.piece(slice(10, 20)), right], disparities)) == 2
+
     @pytest.mark.parametrize(
         ("right", "options"),
         [
