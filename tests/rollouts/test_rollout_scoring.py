@@ -171,7 +171,8 @@ class TestCompare:
         a, b = STReward(), STReward("official", contrary)
         comparison = compare_rewards(path, a, b)
         assert comparison.flipped_share == 1.0
-        assert comparison.kendall_within == comparison.spearman_within == comparison.spearman == pytest.approx(-1.0)
+        ranked = [comparison.kendall_within, comparison.spearman_within, comparison.spearman]
+        assert ranked == pytest.approx([-1.0] * 3)
         assert comparison.compared_groups == 2
 
     def test_without_groups_all_responses_are_one(self, tmp_path, write_lines, make_response, truth):
