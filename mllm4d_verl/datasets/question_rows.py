@@ -21,7 +21,7 @@ from mllm4d_verl.data_tools.schema import QA_SCHEMA, QARow
 
 #: Files of more rows are mapped from a copy in Arrow's own format; smaller ones are held in memory (about 50 MB).
 ROWS_IN_MEMORY = 50_000
-_BATCH_ROWS = 65_536
+_BATCH_ROWS = 16_384  # larger ones take longer to decode and to check, and more memory
 _LAYOUT = "1"  # change it where the copies change, so that old ones are not read
 
 
