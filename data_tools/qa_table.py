@@ -80,7 +80,7 @@ def suspects(batch: _Batch) -> _Bools:
         if column[name].null_count and name not in NULLABLE_COLUMNS and name not in _FILLED:
             bad |= _mask(pc.is_null(column[name]))
     for name in ("id", "clip_id", "video", "question", "answer"):
-        bad |= ~_mask(pc.match_substring_regex(column[name], r"\S"))
+        bad |= _mask(pc.equal(column[name], "")) | _mask(pc.utf8_is_space(column[name]))
     bad |= ~_mask(pc.is_in(column["task"], value_set=pa.array(known_tasks(), pa.string())))
     bad |= ~_mask(pc.is_in(pc.fill_null(column["split"], "train"), value_set=pa.array(SPLITS, pa.string())))
     frames, start, end = (_ints(column[name]) for name in ("num_frames", "start_frame", "end_frame"))
@@ -172,6 +172,8 @@ def _bad_states(states: pa.Array) -> _Bools:
 
 
 def _bad_meta(meta: pa.Array) -> _Bools:
+    if meta.null_count == len(meta):
+        return np.zeros(len(meta), bool)
     texts = pc.fill_null(meta, "{}").to_pylist()
     try:  # all at once is several times faster than one by one
         parsed = json.loads(f"[{','.join(texts)}]")

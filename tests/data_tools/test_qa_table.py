@@ -19,8 +19,8 @@ ROWS = build_questions([make_clip(seed) for seed in range(6)], QuestionConfig(nu
 SPOILS = st.fixed_dictionaries(
     {},
     optional={
-        "id": st.sampled_from(["", " ", "x"]),
-        "video": st.sampled_from(["\t", "a.mp4", None]),
+        "id": st.sampled_from(["", " ", "\u00a0\u2003", "x"]),
+        "video": st.sampled_from(["\t", "\x1c", "a.mp4", None]),
         "num_frames": st.sampled_from([0, 2, 7, 8, None]),
         "start_frame": st.integers(-1, 9),
         "end_frame": st.integers(-1, 9),
