@@ -2,13 +2,15 @@
 
     python benchmarks/open_dataset.py --rows 2000000 --folder /tmp/open_dataset
 
-Prints one line per step. Each step runs in a process of its own; memory is the growth of its peak over what the imports
-took. Fails where opening takes more than 5 s or 500 MiB, or where validation does not find exactly the broken rows.
+Rows are the question engine's own, about random tracks. Prints one line per step. Each step runs in a process of its
+own; memory is the growth of its peak over what the imports took. Fails where opening takes more than 5 s or 500 MiB, or
+where validation does not find exactly the broken rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -18,68 +20,51 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mllm4d_verl.data_tools.formats.qa import ROWS_PER_GROUP
-from mllm4d_verl.data_tools.qa_table import table_of
-from mllm4d_verl.data_tools.schema import QA_SCHEMA, QARow
+from mllm4d_verl.data_tools.schema import QA_SCHEMA, write_clip_index
 
 MAX_SECONDS, MAX_MIB = 5.0, 500.0
-CHUNK = 100_000
-CLIPS = 20_000
+CLIPS, PER_CLIP = 1_050, 100  # the engine is asked about these once; their rows repeat under other names
 
 
-def write_set(path: Path, rows: int, broken_share: float) -> int:
-    """Write rows as the question engine makes them, some of them broken; returns how many are."""
-    half = [
-        QARow(
-            id="",
-            clip_id="",
-            video="",
-            num_frames=32,
-            task=task,
-            start_frame=3,
-            end_frame=28,
-            question="",
-            options=["1.31 meters", "2.07 meters", "2.75 meters", "3.64 meters"],
-            answer="B",
-            value=2.07,
-            unit="meters",
-            camera_center=[[0.013, -0.2, 1.7], [0.4, -0.21, 3.72]],
-            object_center=[[1.5, 0.3, 7.1], None],
-            object_description="the red car on the left",
-            meta={"tau_m": 0.05, "measure": "distance", "start_rotation": np.eye(3).round(4).tolist()},
-        )
-        for task in ("object_absolute_distance", "camera_absolute_distance")
-    ]
-    template = table_of(half * (CHUNK // 2))
+def engine_rows(folder: Path) -> Path:
+    """A hundred thousand rows as the question engine writes them, about random tracks."""
+    from questions_speed import random_clip_config, write_random_clips
+
+    from mllm4d_verl.data_tools.questions import write_questions
+
+    rows = folder / "engine" / "train.parquet"
+    if not rows.exists():
+        write_random_clips(folder / "clips", range(CLIPS), num_frames=32, num_objects=3, num_points=64)
+        write_clip_index(folder / "clips")
+        write_questions(folder / "clips", rows.parent, random_clip_config(32, PER_CLIP))
+    return rows
+
+
+def write_set(path: Path, source: Path, rows: int, broken_share: float) -> int:
+    """Write so many rows of the engine's, some of them broken; returns how many are."""
     rng = np.random.default_rng(0)
-    broken = 0
-    with pq.ParquetWriter(path, QA_SCHEMA) as writer:
-        for first in range(0, rows, CHUNK):
-            count = min(CHUNK, rows - first)
-            table = template.slice(0, count)
-            clip = (np.arange(first, first + count) * CLIPS // rows).tolist()
-            numbers = range(first, first + count)
-            answers = np.full(count, "B", object)
+    written = broken = 0
+    with pq.ParquetFile(source) as file, pq.ParquetWriter(path, QA_SCHEMA) as writer:
+        groups = ((turn, group) for turn in itertools.count() for group in range(file.num_row_groups))
+        while written < rows:
+            turn, group = next(groups)
+            table = file.read_row_group(group).slice(0, rows - written)
+            for name in ("id", "clip_id"):
+                table = _with(table, name, pc.binary_join_element_wise(f"{turn:03d}", table[name], "_"))
             if broken_share:
-                bad = rng.random(count) < broken_share
-                answers[bad] = "E"
+                bad = rng.random(len(table)) < broken_share
+                table = _with(table, "answer", pc.if_else(pa.array(bad), "J", table["answer"]))
                 broken += int(bad.sum())
-            columns = {
-                "id": [f"clip_{c:06d}-{n:08d}" for c, n in zip(clip, numbers, strict=True)],
-                "clip_id": [f"clip_{c:06d}" for c in clip],
-                "video": [f"videos/clip_{c:06d}/left.mp4" for c in clip],
-                "question": [
-                    f"Between frame 3 and frame 28 of 31, how far does thing {n} travel through the scene?"
-                    for n in numbers
-                ],
-                "answer": answers.tolist(),
-            }
-            for name, values in columns.items():
-                table = table.set_column(QA_SCHEMA.get_field_index(name), QA_SCHEMA.field(name), pa.array(values))
-            writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+            writer.write_table(table)
+            written += len(table)
     return broken
+
+
+def _with(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
+    return table.set_column(QA_SCHEMA.get_field_index(name), QA_SCHEMA.field(name), values)
 
 
 def peak_mib() -> float:
@@ -157,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the set that is opened")
     parser.add_argument("--validated-rows", type=int, default=1_000_000, help="rows of the set with broken ones")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/open_dataset"), help="scratch; about 2 GB")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/open_dataset"), help="scratch; about 4 GB")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -168,7 +153,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sound = folder / f"sound-{arguments.rows}.parquet"
     if not sound.exists():
-        write_set(sound, arguments.rows, 0)
+        write_set(sound, engine_rows(folder), arguments.rows, 0)
     cache = folder / "cache"
     for copy in cache.rglob("*.arrow"):
         copy.unlink()
@@ -178,7 +163,7 @@ def main() -> None:
         show(name, figures)
         failed |= figures["seconds"] > MAX_SECONDS or figures["mib"] > MAX_MIB
     mixed = folder / f"broken-{arguments.validated_rows}.parquet"
-    broken = write_set(mixed, arguments.validated_rows, 0.01)
+    broken = write_set(mixed, engine_rows(folder), arguments.validated_rows, 0.01)
     figures = run("validate", mixed, cache)
     show("validate, 1 % broken", figures)
     failed |= figures["broken"] != broken or figures["kept"] != arguments.validated_rows - broken

@@ -67,6 +67,14 @@ def write_random_clips(folder: Path, numbers: range, num_frames: int, num_object
         write_clip(folder, random_clip(number, num_frames, num_objects, num_points))
 
 
+def random_clip_config(num_frames: int, per_clip: int, cold_start: int = 0) -> QuestionConfig:
+    each = -(-per_clip // 7)
+    return QuestionConfig(
+        num_frames=num_frames, max_per_clip=per_clip, max_per_clip_task=2 * each, inner_pairs=max(4, 2 * each),
+        cold_start=cold_start,
+    )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=500)
@@ -89,12 +97,8 @@ def main() -> None:
             with ProcessPoolExecutor(cores) as pool:
                 numbers = (range(core, count, cores) for core in range(cores))
                 list(pool.map(write_random_clips, *zip(*((clips, own, *shape) for own in numbers), strict=True)))
-            write_clip_index(clips)
-        each = -(-arguments.per_clip // 7)
-        config = QuestionConfig(
-            num_frames=arguments.frames, max_per_clip=arguments.per_clip, max_per_clip_task=2 * each,
-            inner_pairs=max(4, 2 * each), cold_start=arguments.cold_start,
-        )  # fmt: skip
+                pool.submit(write_clip_index, clips).result()  # not here: what it imports counts where it is used
+        config = random_clip_config(arguments.frames, arguments.per_clip, arguments.cold_start)
         spent = time_stages() if arguments.workers == 1 else {}
         began, began_cpu = time.perf_counter(), cpu_seconds()
         report = write_questions(clips, folder / "qa", config, workers=arguments.workers)

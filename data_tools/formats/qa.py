@@ -27,7 +27,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         InputError: missing, or not parquet.
     """
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, pre_buffer=False)  # with it, a reader keeps all the bytes it has read
     except FileNotFoundError:
         raise InputError("the file does not exist", file=path) from None
     except (pa.ArrowException, OSError) as error:

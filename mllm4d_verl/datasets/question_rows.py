@@ -6,6 +6,7 @@ import bisect
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -154,13 +155,8 @@ def open_parquet_rows(file: str) -> FileRows:
     copy = _copy_path(file)
     if not copy.exists():
         _remove_copies_of(file)
-        with (
-            atomic_path(copy) as temporary,
-            pa.OSFile(str(temporary), "wb") as sink,
-            pa.ipc.new_file(sink, QA_SCHEMA) as writer,
-        ):
-            for batch in _checked(iter_batches(Path(file), _BATCH_ROWS), file, meta=False):
-                writer.write_batch(batch)
+        with atomic_path(copy) as temporary:
+            _write(temporary, _checked(iter_batches(Path(file), _BATCH_ROWS), file, meta=False))
     return FileRows(file, _mapped(copy), copy)
 
 
@@ -185,6 +181,22 @@ def _checked(batches: Iterable[pa.RecordBatch], file: str, meta: bool = True) ->
             raise problem._replace(row=first + problem.row).error(file)
         yield batch
         first += batch.num_rows
+
+
+def _write(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """One batch is written while the next is read and checked."""
+    with (
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_file(sink, QA_SCHEMA) as writer,
+        ThreadPoolExecutor(max_workers=1) as pool,
+    ):
+        written: Future[None] | None = None
+        for batch in batches:
+            if written is not None:
+                written.result()
+            written = pool.submit(writer.write_batch, batch)
+        if written is not None:
+            written.result()
 
 
 def _mapped(copy: Path) -> list[pa.RecordBatch]:
