@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from multiprocessing.connection import wait
 from typing import Any
 
-from ..errors import InputError
+from ..ray_session import ray_session
 from ..stereo.clip import ClipRef
 from .naming import Breaker
 from .store import Status
 from .worker import DiskFullError, Setup, Worker
 
-LOCAL = "local"
-#: The least that Ray takes: what goes through it are references to clips.
-_OBJECT_STORE_BYTES = 80 * 2**20
 #: Clips of one block are annotated by one actor and reported together; each block costs Ray some bookkeeping.
 _MAX_BLOCKS = 2000
 
@@ -62,15 +58,7 @@ def run_ray(refs: Sequence[ClipRef], setup: Setup, workers: int, address: str) -
     """
     if not refs:
         return
-    ray = import_ray()
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        connect_ray(ray, None if address == LOCAL else address, setup.threads * workers)
-    context = ray.data.DataContext.get_current()
-    shows_bars = context.enable_progress_bars
-    try:
-        context.enable_progress_bars = False  # the caller has one
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+    with ray_session(address, setup.threads * workers) as ray:
         items = [{"ref": pickle.dumps(ref)} for ref in refs]
         results = ray.data.from_items(items, override_num_blocks=min(len(refs), _MAX_BLOCKS)).map(
             AnnotateOperator,
@@ -82,32 +70,3 @@ def run_ray(refs: Sequence[ClipRef], setup: Setup, workers: int, address: str) -
             if row["disk_full"]:
                 raise DiskFullError(row["disk_full"])
             yield Status.from_dict(pickle.loads(row["status"]))
-    finally:
-        context.enable_progress_bars = shows_bars
-        if is_ours:
-            ray.shutdown()
-
-
-def import_ray() -> Any:
-    """Ray with its Data part; InputError where it is not installed."""
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise InputError(
-            f"Ray Data does not import ({error})", field="--ray", remedy="Install it with `pip install 'ray[data]'`"
-        ) from None
-    return ray
-
-
-def connect_ray(ray: Any, address: str | None, num_cpus: int) -> None:
-    """Join the cluster at `address` (InputError if none answers), or for None start one of our own with `num_cpus`."""
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        if address is None:
-            own = {"num_cpus": max(1, num_cpus), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
-            ray.init(address="local", **own, **quiet)
-        else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError) as error:
-        raise InputError(f"no Ray answers at {address!r} ({error})", field="--ray") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import multiprocessing
 import os
 import shutil
@@ -218,7 +217,7 @@ Spread = Callable[[Work, Sequence[int]], Iterator[int]]
 def _spreader(plan: Plan, stack: ExitStack) -> Spread:
     """How pieces of work are done: a function from work and pieces to the pieces as they are finished."""
     if plan.ray is not None:
-        return lambda work, chunks: _run_ray(plan, work, chunks)
+        return lambda work, chunks: _run_ray(plan, stack, work, chunks)
     if plan.workers == 1 or plan.num_chunks == 1:
         return lambda work, chunks: (work(plan, chunk) for chunk in chunks)
     # Spawned, not forked: a fork of a process with threads (Arrow has some) may hang.
@@ -244,28 +243,16 @@ def _run_pool(pool: ProcessPoolExecutor, plan: Plan, work: Work, chunks: Sequenc
             future.cancel()
 
 
-def _run_ray(plan: Plan, work: Work, chunks: Sequence[int]) -> Iterator[int]:
-    """Through Ray Data; the machines share a file system, as for annotation."""
-    from ..annotation.ray_run import LOCAL, connect_ray, import_ray
+def _run_ray(plan: Plan, stack: ExitStack, work: Work, chunks: Sequence[int]) -> Iterator[int]:
+    """Through Ray Data; the machines share a file system, as for annotation. `stack` keeps Ray for the second pass."""
+    from ..ray_session import ray_session
 
     if not chunks:
         return
-    ray = import_ray()
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        connect_ray(ray, None if plan.ray == LOCAL else plan.ray, plan.workers)
-    context = ray.data.DataContext.get_current()
-    shows_bars = context.enable_progress_bars
-    try:
-        context.enable_progress_bars = False  # the caller has one
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        items = [{"chunk": int(chunk)} for chunk in chunks]
-        rows = ray.data.from_items(items, override_num_blocks=len(items)).map(
-            lambda row: {"chunk": work(plan, row["chunk"])}, num_cpus=1, concurrency=plan.workers
-        )
-        for row in rows.iter_rows():
-            yield int(row["chunk"])
-    finally:
-        context.enable_progress_bars = shows_bars
-        if is_ours:
-            ray.shutdown()
+    ray = stack.enter_context(ray_session(str(plan.ray), plan.workers))
+    items = [{"chunk": int(chunk)} for chunk in chunks]
+    rows = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        lambda row: {"chunk": work(plan, row["chunk"])}, num_cpus=1, concurrency=plan.workers
+    )
+    for row in rows.iter_rows():
+        yield int(row["chunk"])
