@@ -15,7 +15,7 @@ from ..sampling import sample_frame_indices
 from ..schema import Clip4D
 from .chance import gumbel, mix
 from .config import QuestionConfig
-from .geometry import ClipGeometry, Floats, Ints
+from .geometry import Bools, ClipGeometry, Floats, Ints
 from .tasks import Asked, bands_of, solve_all, task_of
 
 _APART_SHARE = 0.25  # of the sampled frames: inner pairs lie at least so far apart
@@ -196,12 +196,21 @@ def ranks_within(group: Any, order_key: Any) -> Ints:
     numbers = np.asarray(group, np.int64)
     # Both in one number, which sorts in half the time of two keys.
     order = np.argsort((numbers - numbers.min(initial=0)) * count + rank, kind="stable")
-    sorted_group = numbers[order]
-    new = np.ones(count, bool)
-    new[1:] = sorted_group[1:] != sorted_group[:-1]
-    first = np.maximum.accumulate(np.where(new, np.arange(count), 0))
-    rank[order] = np.arange(count) - first
+    rank[order] = places_within(first_of_each(numbers[order]))
     return rank
+
+
+def first_of_each(group: Any) -> Bools:
+    """(N,) True at the first entry of each group, of entries in the order of groups."""
+    first = np.ones(len(group), bool)
+    first[1:] = group[1:] != group[:-1]
+    return first
+
+
+def places_within(first: Bools) -> Ints:
+    """(N,) place of each entry in its group, of entries in the order of groups; `first` marks the first of each."""
+    places = np.arange(len(first))
+    return places - np.maximum.accumulate(np.where(first, places, 0))
 
 
 def join(parts: Iterable[Candidates]) -> Candidates:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .candidates import Candidates, ranks_within
+from .candidates import Candidates, first_of_each, places_within, ranks_within
 from .chance import gumbel, mix
 from .config import QuestionConfig
 from .geometry import Bools, Floats, Ints
@@ -68,8 +68,7 @@ def select(found: Candidates, config: QuestionConfig) -> Candidates:
 def _blocks(found: Candidates) -> Iterator[tuple[int, Candidates]]:
     """Candidates of some hundred clips at a time, with the place of the first: quicker to sort, and little memory."""
     clip = found["clip"]
-    first = np.append(0, np.flatnonzero(clip[1:] != clip[:-1]) + 1)
-    edges = np.append(first[::_BLOCK_CLIPS], len(found))
+    edges = np.append(np.flatnonzero(first_of_each(clip))[::_BLOCK_CLIPS], len(found))
     for start, end in pairwise(edges.tolist()):
         yield start, found[start:end]
 
@@ -114,48 +113,38 @@ class _Draws:
     """Candidates of whole clips, in their order, with all that does not change from one draw among them to the next.
 
     Attributes:
-        task, label, band, whole, span: (N,) columns.
+        task, band, whole: (N,) columns.
         cell: (N,) task, span and label as one number.
     """
 
     def __init__(self, found: Candidates, config: QuestionConfig) -> None:
-        self.config = config
-        self.task, self.label, self.band = (found[name].astype(np.int64) for name in ("task", "label", "band"))
+        self._config = config
+        self.task, self.band = (found[name].astype(np.int64) for name in ("task", "band"))
         self.whole = found["whole"].copy()
-        self.span = spans_of(found, config.num_frames)
-        self.cell = (self.task * NUM_SPANS + self.span) * _LABELS + self.label
+        self.cell = (self.task * NUM_SPANS + spans_of(found, config.num_frames)) * _LABELS + found["label"]
         self._clip = found["clip"].astype(np.int64)
         self._noise = gumbel(found["key"])
         self._turn = 0.5 * (mix(found["key"], 1) / 2.0**64)
         group = self._clip * len(config.tasks) + self.task
         order = np.argsort(group, kind="stable")  # they are in order already where tasks were asked one by one
         self._order = order
-        self._new = np.ones(len(found), bool)
-        self._new[1:] = group[order][1:] != group[order][:-1]
+        self._first = first_of_each(group[order])
         # A score spans less than this, so that groups do not mix where both are in one number.
-        self._base = np.cumsum(self._new) * 256.0
+        self._base = np.cumsum(self._first) * 256.0
 
     def draw(self, weights: _Weights) -> Ints:
         """Places of what each clip draws within its caps, ascending."""
         score = self._base - (weights.of(self) + self._noise)[self._order]
         order = self._order[np.argsort(score, kind="stable")]
-        rank = _places_within(self._new)
-        kept = order[rank < self.config.max_per_clip_task]
-        rank = rank[rank < self.config.max_per_clip_task]
+        rank = places_within(self._first)
+        kept = order[rank < self._config.max_per_clip_task]
+        rank = rank[rank < self._config.max_per_clip_task]
         back = np.argsort(kept)
         kept, rank = kept[back], rank[back]
         # tasks take turns within a clip's cap
         turns = np.lexsort((rank + self._turn[kept], self._clip[kept]))
-        clip = self._clip[kept][turns]
-        new = np.ones(len(clip), bool)
-        new[1:] = clip[1:] != clip[:-1]
-        return np.sort(kept[turns[_places_within(new) < self.config.max_per_clip]])
-
-
-def _places_within(new: Bools) -> Ints:
-    """(N,) place of each entry in its group, of entries in the order of groups; `new` marks the first of each."""
-    places = np.arange(len(new))
-    return places - np.maximum.accumulate(np.where(new, places, 0))
+        place = places_within(first_of_each(self._clip[kept][turns]))
+        return np.sort(kept[turns[place < self._config.max_per_clip]])
 
 
 class _Weights:
