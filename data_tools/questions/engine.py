@@ -36,11 +36,12 @@ from .config import QuestionConfig
 from .facts import ClipFacts
 from .phrasing import CHOICE_DTYPE, Chosen, option_counts, phrase
 from .running import Plan, run_passes
-from .selection import balanced_letters, numbered, select, split_clips
+from .selection import balanced_letters, fit_numbers, numbered, select, split_clips
 from .tasks import task_of
 
 REPORT_NAME = "questions.json"
 COLD_START_NAME = "cold_start.parquet"
+TOLD_BY_OPTIONS = "options would tell the answer"  # reason of numeric questions that were chosen and dropped
 _TAIL_BYTES = 8192  # of an npz: its directory, which holds a checksum of every array
 
 Progress = Callable[[int, int], None]
@@ -130,10 +131,13 @@ def choose(
     splits = split_clips(ids, config.val_fraction, config.test_fraction, config.seed)
     split_of = np.array([SPLITS.index(splits[clip_id]) for clip_id in ids], np.int8)
     tasks = [task_of(name) for name in config.tasks]
+    picks = [select(found[split_of[found["clip"]] == number], config) for number in range(len(SPLITS))]
+    fits = fit_numbers(np.concatenate(picks), config)
     chosen = []
-    for number in range(len(SPLITS)):
-        picked = select(found[split_of[found["clip"]] == number], config)
-        kept, numbers, decimals = numbered(picked, config, number)
+    for number, picked in enumerate(picks):
+        kept, numbers, decimals = numbered(picked, fits, config, number)
+        for place in np.delete(picked["task"], kept).tolist():
+            skipped.setdefault(config.tasks[place], Counter())[TOLD_BY_OPTIONS] += 1
         picked = picked[kept]
         choice = np.zeros(len(picked), CHOICE_DTYPE)
         choice["split"], choice["numbers"], choice["decimals"] = number, numbers, decimals

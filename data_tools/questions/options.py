@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..schema import LETTERS
@@ -13,25 +15,39 @@ NUM_OPTIONS = 4  # of distance and direction questions
 SPREADS = ("even", "wide")
 _TICKS = 22  # the smallest option is at least this many units of the last printed digit
 _GOLDEN = (5**0.5 - 1) / 2
-_DRAWS = 2  # option sets drawn for each rank of the truth, of which one is taken
+_RANKS = np.repeat(np.arange(NUM_OPTIONS), 2)  # of the truth in the sets drawn for a value, of which one is taken
 _PLACES = 48  # at which option sets are compared: finer than the steps between options
 _VALUES_PER_PLACE = 20  # at least, or places are made fewer
-_FIT_VALUES, _FIT_ROUNDS = 20_000, 60  # of the weights of ranks
+_FIT_VALUES, _FIT_ROUNDS = 20_000, 60  # of the weights of places
 _BLOCK = 20_000  # questions whose sets are drawn at once, to bound memory
 _AXES = (("left", "right"), ("up", "down"), ("forward", "backward"))
 
 
+class SetWeights(NamedTuple):
+    """Which option sets are taken, by their place: see `fit_sets`.
+
+    Attributes:
+        edges: (P - 1,) of places.
+        weights: (P,) of sets there.
+        stays: (P, 4) how many of those taken stay, by the truth's rank.
+    """
+
+    edges: Floats
+    weights: Floats
+    stays: Floats
+
+
 def numeric_options(
-    values: Floats, spread: str, rng: np.random.Generator, share: float = np.inf
+    values: Floats, spread: str, rng: np.random.Generator, fit: SetWeights
 ) -> tuple[Floats, Ints, Bools]:
     """Options of the numeric questions of one kind, such that the options alone do not give the truth away.
 
     Two things would: where the set lies (values of one data set are alike, so of a set of large numbers the smallest is
     likely true, and nothing below a threshold is ever asked), and the shape of the set.
 
-    The first: sets are drawn for each rank of the truth, and each question takes one by weights of rank and place of
-    the set, fitted until at every place each rank is true equally often. Where values crowd too much for that, as just
-    above a threshold, `share` says which questions go.
+    The first: sets are drawn for each rank of the truth, and each question takes one by weights of the set's place,
+    fitted until at every place each rank is true equally often. Where values crowd too much for that, as just above a
+    threshold, some questions go.
 
     The shape depends on `spread`:
 
@@ -44,27 +60,66 @@ def numeric_options(
         values: (N,) true numbers > 0.
         spread: "even" or "wide".
         rng: source of chance.
-        share: how often a rank may be true at a place, of what is kept.
+        fit: of these values or of others of the same kind.
 
     Returns:
         (N, 4) numbers, the truth first, (N,) decimals to print them with, and (N,) which questions to keep.
     """
     count = len(values)
-    ranks = np.repeat(np.arange(NUM_OPTIONS), _DRAWS)
-    edges, weights, stays = _fit_places(rng.permutation(values)[:_FIT_VALUES], ranks, spread, share, rng)
     chosen, decimals, cells = np.empty((count, NUM_OPTIONS)), np.empty(count, np.int64), np.empty(count, np.int64)
     # Along the values, steps of the golden ratio: any stretch of values gets each rank as often as its weight says.
     turn = np.empty(count)
     turn[np.argsort(values, kind="stable")] = (rng.random() + np.arange(count) * _GOLDEN) % 1.0
     for first in range(0, count, _BLOCK):
         part = slice(first, first + _BLOCK)
-        sets, digits, places = _sets_of_ranks(values[part], ranks, spread, rng)
-        own = np.searchsorted(edges, places) * NUM_OPTIONS + ranks  # (n, sets)
-        odds = np.cumsum(np.exp(weights.ravel()[own]), axis=1)
+        sets, digits, places = _sets_of_ranks(values[part], spread, rng)
+        where = np.searchsorted(fit.edges, places)  # (n, sets)
+        own = where * NUM_OPTIONS + _RANKS
+        odds = np.cumsum(fit.weights[where], axis=1)
         picked = (odds <= turn[part, None] * odds[:, -1:]).sum(axis=1)
         rows = np.arange(len(picked))
         chosen[part], decimals[part], cells[part] = sets[rows, picked], digits[rows, picked], own[rows, picked]
-    return chosen, decimals, rng.random(count) < stays.ravel()[cells]
+    return chosen, decimals, rng.random(count) < fit.stays.ravel()[cells]
+
+
+def fit_sets(values: Floats, spread: str, rng: np.random.Generator, share: float = np.inf) -> SetWeights:
+    """By what weights values take option sets, and which go, so that no rank of the truth is commoner than another.
+
+    A set shows its place m; where its truth has rank r, the value was m + d(r). If a value takes a set by a weight g(m)
+    alone, such sets are f(m + d(r)) / G(m + d(r)) * g(m) many, f being how common values are and G the sum of g over
+    the sets of a value. So with G = f no rank is commoner than another, at any place and for any shape of the set. That
+    is a deconvolution: g is found by the iteration of Richardson (1972) and Lucy (1974), which keeps it positive. Where
+    no g has G = f, as where values begin at once, some of those taken go.
+
+    Args:
+        values: (N,) true numbers > 0.
+        spread: "even" or "wide".
+        rng: source of chance.
+        share: how often a rank may be true at a place, of what stays.
+    """
+    if not len(values):
+        return SetWeights(np.empty(0), np.ones(1), np.ones((1, NUM_OPTIONS)))
+    values = rng.permutation(values)[:_FIT_VALUES]
+    num_places = int(np.clip(len(values) // _VALUES_PER_PLACE, 1, _PLACES))
+    _, _, places = _sets_of_ranks(values, spread, rng)
+    edges = np.quantile(places, np.arange(1, num_places) / num_places)
+    widths = np.maximum(np.diff(np.concatenate([[places.min()], edges, [places.max()]])), 1e-6)
+    cells = np.searchsorted(edges, places)
+    weights = np.ones(num_places)
+    for _ in range(_FIT_ROUNDS):
+        weights = np.bincount(cells.ravel(), _shares(weights[cells]).ravel(), minlength=num_places) / widths
+        weights = np.maximum(weights, 1e-9 * weights.max())
+    own = cells * NUM_OPTIONS + _RANKS
+    stays = np.ones((num_places, NUM_OPTIONS))
+    if share < 1:
+        true = np.bincount(own.ravel(), _shares(weights[cells]).ravel(), minlength=stays.size).reshape(stays.shape)
+        caps = np.array([fair_cap(row, share) for row in true])
+        stays = np.minimum(1, (caps[:, None] + 0.1) / (true + 0.1))
+    return SetWeights(np.asarray(edges), weights, stays)
+
+
+def _shares(weights: Floats) -> Floats:
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def fair_cap(counts: Floats | Ints, share: float) -> float:
@@ -82,34 +137,10 @@ def fair_cap(counts: Floats | Ints, share: float) -> float:
     return float(ordered.max(initial=0))
 
 
-def _fit_places(
-    values: Floats, ranks: Ints, spread: str, share: float, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats]:
-    """(P - 1,) edges of places, (P, 4) log-weights of ranks there that make each true equally often, and (P, 4) how
-    many of those drawn stay so that each is true in no more than `share`."""
-    num_places = int(np.clip(len(values) // _VALUES_PER_PLACE, 1, _PLACES))
-    _, _, places = _sets_of_ranks(values, ranks, spread, rng)
-    edges = np.quantile(places, np.arange(1, num_places) / num_places) if len(values) else np.empty(0)
-    cells = np.searchsorted(edges, places) * NUM_OPTIONS + ranks
-    weights = np.zeros((num_places, NUM_OPTIONS))
-    for number in range(_FIT_ROUNDS + 1):
-        draws = np.exp(weights.ravel()[cells])
-        draws /= draws.sum(axis=1, keepdims=True)
-        true = np.bincount(cells.ravel(), draws.ravel(), minlength=weights.size).reshape(weights.shape)
-        if number < _FIT_ROUNDS:
-            weights += 0.7 * np.log((true.mean(axis=1, keepdims=True) + 0.5) / (true + 0.5))
-            np.clip(weights, -12, 12, out=weights)
-    stays = np.ones(weights.shape)
-    if share < 1:
-        caps = np.array([fair_cap(row, share) for row in true])
-        stays = np.minimum(1, (caps[:, None] + 0.1) / (true + 0.1))
-    return np.asarray(edges), weights, stays
-
-
-def _sets_of_ranks(values: Floats, ranks: Ints, spread: str, rng: np.random.Generator) -> tuple[Floats, Ints, Floats]:
-    """Sets (N, R, 4) for each of the (R,) ranks, their decimals (N, R), and their places (N, R): the mean logarithm."""
-    shape = (len(values), len(ranks))
-    sets, digits = draw_sets(np.repeat(values, len(ranks)), np.tile(ranks, len(values)), spread, rng)
+def _sets_of_ranks(values: Floats, spread: str, rng: np.random.Generator) -> tuple[Floats, Ints, Floats]:
+    """Sets (N, R, 4) with truths of _RANKS, their decimals (N, R), and their places (N, R): the mean logarithm."""
+    shape = (len(values), len(_RANKS))
+    sets, digits = draw_sets(np.repeat(values, len(_RANKS)), np.tile(_RANKS, len(values)), spread, rng)
     return sets.reshape(*shape, NUM_OPTIONS), digits.reshape(shape), np.log(sets).mean(axis=1).reshape(shape)
 
 

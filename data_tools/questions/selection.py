@@ -11,7 +11,7 @@ from .candidates import Candidates, first_of_each, places_within, ranks_within
 from .chance import gumbel, mix
 from .config import QuestionConfig
 from .geometry import Bools, Floats, Ints
-from .options import fair_cap, numeric_options
+from .options import NUM_OPTIONS, SetWeights, fair_cap, fit_sets, numeric_options
 from .tasks import task_of
 
 _ROUNDS = 12  # of fitting weights; the balance hardly changes after
@@ -79,30 +79,47 @@ def spans_of(found: Candidates, num_frames: int) -> Ints:
     return np.where(found["whole"], 0, 1 + np.digitize(length, _SPAN_EDGES))
 
 
-def numbered(picked: Candidates, config: QuestionConfig, split: int) -> tuple[Ints, Floats, Ints]:
-    """Options of the numeric questions among those picked for a split.
+def fit_numbers(picked: Candidates, config: QuestionConfig) -> dict[tuple[int, int], SetWeights]:
+    """(place of the task, span) -> how option sets are taken there, for the numeric questions of all splits together.
 
     What a blind guess about a number could go by, beside the options: the task, and the span that is asked about.
+    """
+    share = config.fair_share(NUM_OPTIONS) if config.option_spread == "even" else np.inf
+    fits = {}
+    for kind, rows in _numeric_kinds(picked, config):
+        rng = np.random.default_rng([config.seed, 4, *kind])
+        fits[kind] = fit_sets(picked["measure"][rows], config.option_spread, rng, share)
+    return fits
+
+
+def numbered(
+    picked: Candidates, fits: dict[tuple[int, int], SetWeights], config: QuestionConfig, split: int
+) -> tuple[Ints, Floats, Ints]:
+    """Options of the numeric questions among those picked for a split.
 
     Returns:
         (K,) places of what is kept, ascending; (K, 4) numbers, the truth first, and (K,) decimals; zeros for words.
     """
-    numbers, decimals = np.zeros((len(picked), 4)), np.zeros(len(picked), np.int64)
+    numbers, decimals = np.zeros((len(picked), NUM_OPTIONS)), np.zeros(len(picked), np.int64)
     keep = np.ones(len(picked), bool)
+    for kind, rows in _numeric_kinds(picked, config):
+        rng = np.random.default_rng([config.seed, 2, split, *kind])
+        numbers[rows], decimals[rows], keep[rows] = numeric_options(
+            picked["measure"][rows], config.option_spread, rng, fits[kind]
+        )
+    kept = np.flatnonzero(keep)
+    return kept, numbers[kept], decimals[kept]
+
+
+def _numeric_kinds(picked: Candidates, config: QuestionConfig) -> Iterator[tuple[tuple[int, int], Ints]]:
+    """A numeric task with a span, and the places of its candidates in an order that follows from their keys."""
     spans = spans_of(picked, config.num_frames)
     for place, name in enumerate(config.tasks):
         if not task_of(name).is_numeric:
             continue
         for span in range(NUM_SPANS):
             rows = np.flatnonzero((picked["task"] == place) & (spans == span))
-            rows = rows[np.argsort(mix(picked["key"][rows], 6), kind="stable")]
-            rng = np.random.default_rng([config.seed, 2, split, place, span])
-            share = config.fair_share(4) if config.option_spread == "even" else np.inf
-            numbers[rows], decimals[rows], keep[rows] = numeric_options(
-                picked["measure"][rows], config.option_spread, rng, share
-            )
-    kept = np.flatnonzero(keep)
-    return kept, numbers[kept], decimals[kept]
+            yield (place, span), rows[np.argsort(mix(picked["key"][rows], 6), kind="stable")]
 
 
 def _answers(found: Candidates) -> Ints:

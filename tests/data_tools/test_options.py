@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import cross_val_predict
 
 from mllm4d_verl.data_tools.questions.options import (
     SPREADS,
     direction_options,
     draw_numbers,
+    fit_sets,
     numeric_options,
     place_truth,
 )
@@ -47,7 +50,7 @@ def _blind_accuracy(spread, seed=0):
     """A guess from the options alone: the rank that was right for the most alike sets of a training half."""
     rng = np.random.default_rng(seed)
     values = rng.lognormal(1.0, 0.4, 600)
-    numbers, decimals, _ = numeric_options(values, spread, rng)
+    numbers, decimals, _ = numeric_options(values, spread, rng, fit_sets(values, spread, rng))
     sets = [np.round(row, digits) for row, digits in zip(numbers, decimals, strict=True)]
     logs = np.log(np.sort(sets, axis=1))
     truth = np.array([sorted(numbers).index(numbers[0]) for numbers in sets])
@@ -65,6 +68,28 @@ def test_even_options_cannot_be_guessed_without_the_video():
     assert by_typicality < 0.34
     # what the even spread is for: the published range, taken whole, gives the truth away by the set's shape
     assert _blind_accuracy("wide")[0] > 0.5
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(lambda rng: 5 + rng.exponential(6, 8000), id="crowded above a threshold"),
+        pytest.param(lambda rng: rng.uniform(0.5, 1.7, 8000), id="uniform, ends a factor of 3 apart"),
+        pytest.param(lambda rng: np.exp(rng.normal(1, 0.5, 8000)), id="without an edge"),
+    ],
+)
+def test_a_boosted_guess_from_the_set_alone_stays_at_chance(values):
+    rng = np.random.default_rng(0)
+    fit = fit_sets(values(rng), "even", rng, share=1.0625 / 4)
+    numbers, decimals, kept = numeric_options(values(rng), "even", rng, fit)
+    numbers, decimals = numbers[kept], decimals[kept]
+    sets = np.log([np.round(row, digits) for row, digits in zip(numbers, decimals, strict=True)])
+    rank = (sets[:, 1:] < sets[:, :1]).sum(axis=1)
+    shape = np.sort(sets, axis=1)
+    seen = np.concatenate([shape, np.diff(shape, axis=1), shape.mean(axis=1, keepdims=True)], axis=1)
+    guess = cross_val_predict(HistGradientBoostingClassifier(max_iter=60), seen, rank, cv=3)
+    assert np.mean(guess == rank) < 0.28
+    assert kept.mean() > 0.68
 
 
 @pytest.mark.parametrize("truth", DIRECTIONS)
