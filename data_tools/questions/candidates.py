@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -16,7 +17,7 @@ from ..schema import Clip4D
 from .chance import gumbel, mix
 from .config import QuestionConfig
 from .geometry import Bools, ClipGeometry, Floats, Ints
-from .tasks import Asked, bands_of, solve_all, task_of
+from .tasks import Asked, Task, bands_of, solve_all, task_of
 
 _APART_SHARE = 0.25  # of the sampled frames: inner pairs lie at least so far apart
 
@@ -33,6 +34,7 @@ DTYPE = np.dtype(
         ("second", np.int16),
         ("task", np.int16),  # place in config.tasks
         ("label", np.int16),
+        ("kind", np.int32),  # see `kinds_of`
         ("band", np.int8),
         ("whole", np.bool_),
     ]
@@ -70,6 +72,7 @@ class Answered(NamedTuple):
     tau_m: Floats
     label: Ints
     margin: Floats
+    kind: Ints
 
 
 def clip_candidates(geometry: ClipGeometry, config: QuestionConfig, skipped: Skipped) -> list[Answered]:
@@ -82,6 +85,7 @@ def clip_candidates(geometry: ClipGeometry, config: QuestionConfig, skipped: Ski
     """
     pairs = frame_pairs(geometry, config, clip_key(geometry.clip.clip_id, config.seed))
     objects = np.arange(len(geometry.clip.objects))
+    categories = np.array([zlib.crc32(track.category.encode()) for track in geometry.clip.objects], np.int64)
     subjects = {
         "camera": np.full((1, 2), -1),
         "object": np.stack([objects, np.full(len(objects), -1)], axis=1),
@@ -101,9 +105,27 @@ def clip_candidates(geometry: ClipGeometry, config: QuestionConfig, skipped: Ski
             if count:
                 skipped.setdefault(name, Counter())[words] += count
         keep = np.flatnonzero(refused.codes == 0)
-        values: tuple[Any, ...] = (*asked, solved.measure, solved.tau_m, solved.label, solved.margin)
+        kinds = kinds_of(task, categories, asked)
+        values: tuple[Any, ...] = (*asked, solved.measure, solved.tau_m, solved.label, solved.margin, kinds)
         parts.append(Answered(*(value[keep] for value in values)))
     return parts
+
+
+def kinds_of(task: Task, categories: Ints, asked: Asked) -> Ints:
+    """(K,) what categories tell of a question without the video: spheres may be in front of boxes more often than not.
+
+    A number for the category asked about, or for two of them. Where the two objects are the options, it is negative if
+    they are named in the other order, and 0 if they are of one category; 0 also for questions about the camera.
+    """
+    if task.about == "camera" or not len(categories):
+        return np.zeros(len(asked.start), np.int64)
+    first = categories[asked.first]
+    if task.about == "object":
+        return (mix(first) >> np.uint64(34)).astype(np.int64) + 1
+    second = categories[asked.second]
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    kinds = (mix(low, high) >> np.uint64(34)).astype(np.int64) + 1
+    return kinds * np.sign(second - first) if task.options_are_objects else kinds
 
 
 def gather(
@@ -122,7 +144,7 @@ def gather(
     found = np.zeros(sum(sizes), DTYPE)
     if not parts:
         return found
-    for name in ("start", "end", "first", "second", "measure", "tau_m", "label"):
+    for name in ("start", "end", "first", "second", "measure", "tau_m", "label", "kind"):
         found[name] = np.concatenate([getattr(part, name) for part in parts])
     found["band"] = bands_of(np.concatenate([part.margin for part in parts]))
     found["task"] = np.repeat(np.tile(np.arange(len(config.tasks)), len(numbers)), sizes)

@@ -61,7 +61,10 @@ def select(found: Candidates, config: QuestionConfig) -> Candidates:
     chosen = found[np.concatenate([start + _Draws(part, config).draw(weights) for start, part in _blocks(found)])]
     if not np.isfinite(config.balance_ratio):
         return chosen
-    chosen = chosen[_fair_within_spans(chosen, config)]
+    kind, label = chosen["kind"].astype(np.int64), chosen["label"].astype(np.int64)
+    # Options that are objects: which of the two categories it is, in whatever order they are named.
+    chosen = chosen[_fair(chosen, np.abs(kind), np.where(kind < 0, 1 - label, label), config)]
+    chosen = chosen[_fair(chosen, 1 + spans_of(chosen, config.num_frames), chosen["label"].astype(np.int64), config)]
     return chosen[_within_balance(chosen, config.balance_ratio)]
 
 
@@ -208,21 +211,30 @@ class _Weights:
         np.clip(self._band, -6, 6, out=self._band)
 
 
-def _fair_within_spans(chosen: Candidates, config: QuestionConfig) -> Ints:
-    """Places of what stays when, within each span of a task, no answer is commoner than its fair share allows."""
+def _fair(chosen: Candidates, group: Ints, label: Ints, config: QuestionConfig) -> Ints:
+    """Places of what stays when in no group of a task an answer is commoner than its fair share allows.
+
+    Args:
+        chosen: (N,) questions.
+        group: (N,) what could be told without the video; questions of group 0 all stay.
+        label: (N,) the answers that are balanced.
+        config: of the shares.
+    """
     keep = np.ones(len(chosen), bool)
-    spans, answers = spans_of(chosen, config.num_frames), _answers(chosen)
+    chance = mix(chosen["key"], 7)
     for task in np.unique(chosen["task"]):
-        own = chosen["task"] == task
-        labels = np.unique(chosen["label"][own])
+        own = np.flatnonzero(chosen["task"] == task)
+        labels = np.unique(label[own])
         share = config.fair_share(len(labels))
         if len(labels) < 2 or share >= 1:
             continue
-        for span in range(NUM_SPANS):
-            rows = np.flatnonzero(own & (spans == span))
-            counts = np.bincount(np.searchsorted(labels, chosen["label"][rows]), minlength=len(labels))
+        own = own[np.argsort(group[own], kind="stable")]
+        for rows in np.split(own, np.flatnonzero(first_of_each(group[own]))[1:]):
+            if group[rows[0]] == 0:
+                continue
+            counts = np.bincount(np.searchsorted(labels, label[rows]), minlength=len(labels))
             cap = np.ceil(fair_cap(counts, share) + 0.5 * np.sqrt(counts.mean()))  # few are uneven by chance alone
-            keep[rows] = ranks_within(answers[rows], mix(chosen["key"][rows], 7)) < cap
+            keep[rows] = ranks_within(label[rows], chance[rows]) < cap
     return np.flatnonzero(keep)
 
 

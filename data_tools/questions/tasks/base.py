@@ -95,6 +95,7 @@ class Task:
         unit: of numbers.
         camera, object: whether the question needs the camera's and the (first) object's centre at start and end.
         options: (label, first noun, second noun, chance 0 or 1) -> option texts, the truth first.
+        options_are_objects: whether the two objects are the options, label 0 for the first.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Task:
     camera: Flags = NONE
     object: Flags = NONE
     options: Callable[[int, str, str, int], tuple[str, ...]] | None = None
+    options_are_objects: bool = False
 
     @property
     def is_numeric(self) -> bool:

@@ -17,4 +17,5 @@ TASK = Task(
     solve=solve_order,
     labels=("first", "second"),
     options=name_both,
+    options_are_objects=True,
 )

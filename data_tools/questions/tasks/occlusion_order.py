@@ -33,4 +33,5 @@ TASK = Task(
     solve=_solve,
     labels=("first", "second"),
     options=name_both,
+    options_are_objects=True,
 )
