@@ -87,14 +87,17 @@ def _nearest_share(a, b):
 
 
 def _time_of_closest_approach(scene, i, j, one):
-    best = (math.inf, None)
-    for frame in range(i, j):
-        before, after = (_minus(scene.middles[one][f], scene.cameras[f]) for f in (frame, frame + 1))
-        share = _nearest_share(before, after)
-        distance = math.hypot(*_between(before, after, share))
-        moment = scene.seconds[frame] + share * (scene.seconds[frame + 1] - scene.seconds[frame])
-        best = min(best, (distance, moment - scene.seconds[i]))
-    return best[1]
+    def squared(frame):
+        return sum(x * x for x in _minus(scene.middles[one][frame], scene.cameras[frame]))
+
+    nearest = min(range(i, j + 1), key=squared)
+    frames = (nearest - 1, nearest, nearest + 1)
+    # The parabola by Cramer's rule, its origin at the nearest frame.
+    (a, u), (_, v), (b, w) = ((scene.seconds[f] - scene.seconds[nearest], squared(f)) for f in frames)
+    determinant = a * a * b - a * b * b
+    bend = ((u - v) * b - (w - v) * a) / determinant
+    slope = (a * a * (w - v) - b * b * (u - v)) / determinant
+    return scene.seconds[nearest] - slope / (2 * bend) - scene.seconds[i]
 
 
 def _least_gap(scene, i, j, one, two):

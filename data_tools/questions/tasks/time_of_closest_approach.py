@@ -1,4 +1,9 @@
-"""When an object's middle is nearest to the camera, in seconds after the start; straight motion between frames."""
+"""When an object's middle is nearest to the camera, in seconds after the start.
+
+The least of the parabola through the squared distances at the nearest sampled frame and its neighbours: exact for a
+straight, even motion. Straight lines from frame to frame would bend at frames, where on curved paths the least then
+lies: a time that is a multiple of the frame interval was the true one.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +15,26 @@ from .base import Asked, Refusals, Solved, Task, change_tau, refuse_noisy_change
 
 
 def _solve(geometry: ClipGeometry, asked: Asked, limits: Thresholds, refused: Refusals) -> Solved:
-    # Between sampled frames, or all times would be multiples of the frame interval, which the other options are not.
+    times, rows = geometry.times_s, np.arange(len(asked.start))
     gap = geometry.object_centers[asked.first] - geometry.centers  # (K, F, 3)
-    step = np.diff(gap, axis=1)
-    share = -(gap[:, :-1] * step).sum(axis=2) / np.maximum((step**2).sum(axis=2), 1e-12)
-    share = np.clip(share, 0, 1)  # (K, F - 1) of a step between frames
-    near = np.linalg.norm(gap[:, :-1] + share[..., None] * step, axis=2)
-    own = np.arange(near.shape[1])
-    within = (own >= asked.start[:, None]) & (own < asked.end[:, None])
-    refused.where((within & ~np.isfinite(near)).any(axis=1), "object is not seen all the time")
-    near = np.where(within & np.isfinite(near), near, np.inf)
-    rows = np.arange(len(near))
-    segment = near.argmin(axis=1)
-    times = geometry.times_s
-    moment = times[segment] + share[rows, segment] * np.diff(times)[segment] - times[asked.start]
-    ends = np.linalg.norm(gap[rows[:, None], np.stack([asked.start, asked.end], axis=1)], axis=2)
-    least = ends.min(axis=1) - near[rows, segment]
+    squared = (gap**2).sum(axis=2)
+    frames = np.arange(len(times))
+    within = (frames >= asked.start[:, None]) & (frames <= asked.end[:, None])
+    refused.where((within & ~np.isfinite(squared)).any(axis=1), "object is not seen all the time")
+    nearest = np.where(within & np.isfinite(squared), squared, np.inf).argmin(axis=1)
+    refused.where((nearest == asked.start) | (nearest == asked.end), "nearest at the start or the end")
+    middle = np.clip(nearest, 1, max(1, len(times) - 2))
+    before, after = middle - 1, np.minimum(middle + 1, len(times) - 1)
+    to_middle, from_middle = times[middle] - times[before], times[after] - times[middle]
+    falls = (squared[rows, middle] - squared[rows, before]) / to_middle
+    rises = (squared[rows, after] - squared[rows, middle]) / from_middle
+    slope = (falls * from_middle + rises * to_middle) / (to_middle + from_middle)
+    bend = (rises - falls) / (to_middle + from_middle)
+    moment = times[middle] - slope / (2 * bend) - times[asked.start]
+    near = np.sqrt(np.maximum(squared[rows, middle] - slope**2 / (4 * bend), 0))
+    least = np.sqrt(np.minimum(squared[rows, asked.start], squared[rows, asked.end])) - near
     tau_m = change_tau(geometry, asked, limits)
     refuse_noisy_change(geometry, asked, tau_m, limits, refused)
-    duration = times[asked.end] - times[asked.start]
-    refused.where((moment <= 0) | (moment >= duration), "nearest at the start or the end")
     refused.where(~(least > tau_m), "no clear moment of closest approach")
     return Solved.numbers(moment, least / tau_m)
 
