@@ -10,6 +10,9 @@ STAMP := .venv/.cpu-lane
 TORCH := torch==2.13.0+cpu
 TORCHVISION := torchvision==0.28.0+cpu
 PYTORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+# The first import writes byte code into .venv, which is set up without. Where that is forbidden, every process of the tests
+# and of the demo would compile torch, verl and vLLM again.
+unexport PYTHONDONTWRITEBYTECODE
 DEMO_OUT ?= demo_out
 SEED ?= 0
 
