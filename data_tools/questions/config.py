@@ -93,6 +93,14 @@ class QuestionConfig:
         """
         return (1 + 0.25 * (self.balance_ratio - 1)) / answers
 
+    @property
+    def fair_rank_share(self) -> float:
+        """The same of one rank of the truth among four numbers: 1.1 times its due, 27.5 percent.
+
+        More than of words, since a guess does not tell places of sets apart as surely: it then reaches 27 percent.
+        """
+        return (1 + 0.4 * (self.balance_ratio - 1)) / 4
+
     def __post_init__(self) -> None:
         known = [task for task in known_tasks() if task != OTHER_TASK]
         unknown = [task for task in self.tasks if task not in known]

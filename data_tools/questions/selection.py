@@ -87,7 +87,7 @@ def fit_numbers(picked: Candidates, config: QuestionConfig) -> dict[tuple[int, i
 
     What a blind guess about a number could go by, beside the options: the task, and the span that is asked about.
     """
-    share = config.fair_share(NUM_OPTIONS) if config.option_spread == "even" else np.inf
+    share = config.fair_rank_share if config.option_spread == "even" else np.inf
     fits = {}
     for kind, rows in _numeric_kinds(picked, config):
         rng = np.random.default_rng([config.seed, 4, *kind])
