@@ -25,6 +25,7 @@ pytestmark = pytest.mark.e2e
 
 # lmms-eval, and what its evaluator and its table of results import that this environment may lack.
 PACKAGES = (
+    "filelock<4",  # lmms-eval 0.7.3 changes a private module of filelock that 4.0 no longer has
     *("lmms-eval==0.7.3", "sacrebleu", "portalocker", "tabulate", "colorama", "lxml", "evaluate", "pytz", "tenacity"),
     *("pytablewriter", "DataProperty", "mbstrdecoder", "pathvalidate", "tabledata", "tcolorpy", "typepy<2", "chardet"),
 )
