@@ -156,7 +156,7 @@ def open_parquet_rows(file: str) -> FileRows:
     if not copy.exists():
         _remove_copies_of(file)
         with atomic_path(copy) as temporary:
-            _write(temporary, _checked(iter_batches(Path(file), _BATCH_ROWS), file, meta=False))
+            _write(temporary, _checked(_read_ahead(iter_batches(Path(file), _BATCH_ROWS)), file, meta=False))
     return FileRows(file, _mapped(copy), copy)
 
 
@@ -183,8 +183,17 @@ def _checked(batches: Iterable[pa.RecordBatch], file: str, meta: bool = True) ->
         first += batch.num_rows
 
 
+def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches; while one is checked, a thread decodes the next, which is most of the work."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
+
+
 def _write(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    """One batch is written while the next is read and checked."""
+    """One batch is written while the next is checked."""
     with (
         pa.OSFile(str(path), "wb") as sink,
         pa.ipc.new_file(sink, QA_SCHEMA) as writer,
