@@ -1,5 +1,6 @@
 """Near-duplicate clips stay in one split; videos that training shares with a benchmark are found."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from mllm4d_verl.data_tools.mixes import (
     split_rows,
 )
 from mllm4d_verl.data_tools.mixes.leaks import video_name
+from mllm4d_verl.data_tools.mixes.near_duplicates import MAX_BITS, MIN_FRAMES
 from mllm4d_verl.data_tools.schema import SPLITS, read_qa, write_qa
 
 VLM4D = Path(__file__).parents[4] / "shared" / "data" / "vlm4d_official"
@@ -71,6 +73,34 @@ def test_a_still_view_within_a_longer_video_is_found_from_both_sides():
     moving = rng.integers(1, 2**63, (1, 5), dtype=np.uint64)
     still = np.repeat(moving[:, 2:3], 5, axis=1)
     assert similar_pairs(still, moving) == [(0, 0, 0)] == similar_pairs(moving, still)
+
+
+def _similar_pairs_of_every_two(first: np.ndarray, second: np.ndarray) -> list[tuple[int, int, int]]:
+    """Every video against every other, frame by frame."""
+    pairs = []
+    for m, n in itertools.product(range(len(first)), range(len(second))):
+        bits = [[bin(int(a) ^ int(b)).count("1") if a and b else 64 for b in second[n]] for a in first[m]]
+        sides = [[min(row) for row in bits], [min(column) for column in zip(*bits, strict=True)]]
+        alike = max(([b for b in side if b <= MAX_BITS] for side in sides), key=len)
+        if len(alike) >= MIN_FRAMES:
+            pairs.append((m, n, round(sum(alike) / len(alike))))
+    return pairs
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_near_duplicates_are_those_of_comparing_every_two(seed):
+    rng = np.random.default_rng(seed)
+    first = rng.integers(1, 2**64, (60, 5), dtype=np.uint64)
+    second = first[rng.permutation(60)][:40, rng.permutation(5)]
+    for m, n in np.ndindex(second.shape):  # copies whose frames differ in few bits, in just too many, in none
+        for bit in rng.choice(64, rng.integers(0, 12), replace=False):
+            second[m, n] ^= np.uint64(1) << np.uint64(bit)
+    for hashes in (first, second):
+        hashes[rng.random(hashes.shape) < 0.05] = 0
+    expected = _similar_pairs_of_every_two(first, second)
+    assert 10 < len(expected) < 40
+    assert similar_pairs(first, second) == expected
+    assert similar_pairs(first[:0], second) == similar_pairs(first, second[:0]) == []
 
 
 def test_black_videos_are_no_copies_of_each_other(tmp_path):
