@@ -26,10 +26,14 @@ CARD = "README.md"
 def shards(folder: Path) -> list[Path]:
     """Parquet files of a dataset folder, in the order of splits and shards.
 
+    Where there are files named after splits, as `data questions` and the hub name them, other files are left out: its
+    cold_start.parquet holds rows of train once more.
+
     Raises:
         InputError: there are none.
     """
     found = [path for split in SPLITS for path in sorted(folder.glob(f"{split}-*-of-*.parquet"))]
+    found = found or [path for split in SPLITS if (path := folder / f"{split}.parquet").is_file()]
     found = found or sorted(path for path in folder.rglob("*.parquet") if not path.name.startswith("."))
     if not found:
         raise InputError("the folder holds no parquet files", file=folder)

@@ -101,6 +101,8 @@ def clip_candidates(geometry: ClipGeometry, config: QuestionConfig, skipped: Ski
             asked_of[task.about] = Asked(both[:, 0], both[:, 1], about[:, 0], about[:, 1])
         asked = asked_of[task.about]
         solved, refused = solve_all(task, geometry, asked, config.thresholds)
+        if task.is_of_end_frame:
+            refused.where(_asked_before(asked, refused.codes == 0), "asked already about this end frame")
         for words, count in zip(refused.words[1:], np.bincount(refused.codes)[1:].tolist(), strict=False):
             if count:
                 skipped.setdefault(name, Counter())[words] += count
@@ -109,6 +111,16 @@ def clip_candidates(geometry: ClipGeometry, config: QuestionConfig, skipped: Ski
         values: tuple[Any, ...] = (*asked, solved.measure, solved.tau_m, solved.label, solved.margin, kinds)
         parts.append(Answered(*(value[keep] for value in values)))
     return parts
+
+
+def _asked_before(asked: Asked, possible: Bools) -> Bools:
+    """(K,) possible questions whose end frame and objects an earlier possible one has."""
+    ends = np.stack([asked.end, asked.first, asked.second], axis=1)[possible]
+    again = np.ones(len(ends), bool)
+    again[np.unique(ends, axis=0, return_index=True)[1]] = False
+    repeats = np.zeros(len(possible), bool)
+    repeats[possible] = again
+    return repeats
 
 
 def kinds_of(task: Task, categories: Ints, asked: Asked) -> Ints:

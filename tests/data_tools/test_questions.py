@@ -254,3 +254,12 @@ class TestFiles:
             rows = read_qa(tmp_path / f"all{number}" / "train.parquet")
             places = {(tmp_path / f"all{number}" / row.video).resolve() for row in rows}
             assert places <= {(root / make_clip(seed).video).resolve() for seed in range(12)}
+
+
+def test_what_is_asked_about_an_end_frame_alone_is_asked_once(clips):
+    tasks = ("object_object_distance", "nearer_object")
+    config = replace(CONFIG, tasks=tasks, inner_pairs=20, max_per_clip=200, max_per_clip_task=100)
+    rows, report = build_with_report(clips[:20], config)
+    asked = [(row.clip_id, row.task, row.end_frame, row.id.rsplit("-", 2)[0]) for row in rows]
+    assert len(set(asked)) == len(asked) > 100
+    assert all(report.skipped[task]["asked already about this end frame"] for task in tasks)

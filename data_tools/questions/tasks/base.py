@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from typing import NamedTuple
 
@@ -113,6 +113,11 @@ class Task:
     def is_numeric(self) -> bool:
         """Whether options are numbers."""
         return not self.labels
+
+    @cached_property
+    def is_of_end_frame(self) -> bool:
+        """Whether it asks about the end frame alone, so that another start frame gives the same question again."""
+        return not any("{start}" in template for template in self.templates)
 
     def word_options(self, label: int, first: str, second: str, chance: int) -> tuple[str, ...]:
         """Texts of the options of a task with words, the truth first."""

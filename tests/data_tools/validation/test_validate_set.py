@@ -129,3 +129,11 @@ def test_command(tmp_path):
     assert json.loads(run.stdout.splitlines()[-1])["broken"] == 1
     good = _write(tmp_path / "b.parquet", {})
     assert CliRunner().invoke(app, ["data", "validate", str(good), "--no-media"]).exit_code == 0
+
+
+def test_a_folder_of_splits_is_checked_without_the_cold_start_that_repeats_train(tmp_path):
+    write_qa(tmp_path / "train.parquet", [_row(0), _row(1)])
+    write_qa(tmp_path / "test.parquet", [_row(2, split="test")])
+    write_qa(tmp_path / "cold_start.parquet", [_row(0, response="because")])
+    report = validate_set(tmp_path, media=False)
+    assert (report.format, report.rows, report.broken) == ("hf", 3, 0)
