@@ -6,7 +6,6 @@ import difflib
 import hashlib
 import json
 import os
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -18,6 +17,7 @@ from ..estimation.disparity import DisparityConfig
 from ..estimation.objects import ObjectConfig
 from ..estimation.odometry import OdometryConfig
 from ..stereo.alignment import AlignmentLimits
+from ..typed_values import fit_value
 from .learned import LearnedConfig
 from .naming import NamingConfig
 from .quality import QualityLimits
@@ -203,7 +203,7 @@ def _changed(config: _Config, changes: Any, prefix: str, file: str | os.PathLike
         if is_dataclass(old):
             new[key] = _changed(old, value, f"{name}.", file)
         else:
-            new[key] = _fitting(value, hints[key], name, file)
+            new[key] = fit_value(value, hints[key], name, file)
     try:
         return replace(config, **new)  # type: ignore[type-var]
     except InputError as error:
@@ -227,43 +227,3 @@ def _all_keys(config: Any, prefix: str) -> list[str]:
         value = getattr(config, item.name)
         keys += _all_keys(value, f"{prefix}{item.name}.") if is_dataclass(value) else [f"{prefix}{item.name}"]
     return keys
-
-
-def _fitting(value: Any, hint: Any, name: str, file: str | os.PathLike[str] | None) -> Any:
-    """`value` as the type that the field is declared with; whole floats serve as ints, ints as floats."""
-
-    def fail(expected: str) -> typing.NoReturn:
-        raise InputError(f"expected {expected}, got {value!r}", file=file, field=name)
-
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        inner = [argument for argument in arguments if argument is not type(None)]
-        return _fitting(value, inner[0], name, file) if len(inner) == 1 else value
-    if origin is Literal:
-        if value not in arguments:
-            fail(f"one of {', '.join(map(str, arguments))}")
-        return value
-    if origin in (tuple, list):
-        if not isinstance(value, list | tuple):
-            fail("a list")
-        if origin is list or (len(arguments) == 2 and arguments[1] is Ellipsis):
-            return origin(_fitting(item, arguments[0], name, file) for item in value)
-        if len(value) != len(arguments):
-            fail(f"{len(arguments)} values")
-        return tuple(_fitting(item, kind, name, file) for item, kind in zip(value, arguments, strict=True))
-    if hint is bool:
-        if not isinstance(value, bool):
-            fail("true or false")
-    elif hint is int:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
-            fail("a whole number")
-        return int(value)
-    elif hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-            fail("a number")
-        return float(value)
-    elif hint is str and not isinstance(value, str):
-        fail("text")
-    return value

@@ -47,7 +47,7 @@ class StageLog:
             The record: `hash`, `started` (seconds since 1970), `seconds`, `peak_memory_bytes`, `reused`, and `figures`,
             which `work` returned.
         """
-        fingerprint = _hash([name, settings, [self.records[earlier]["hash"] for earlier in after]])
+        fingerprint = content_hash([name, settings, [self.records[earlier]["hash"] for earlier in after]])
         stamp = self._folder / f"{name}.json"
         if stamp.is_file() and product.exists():
             record = json.loads(stamp.read_text(encoding="utf-8"))
@@ -80,5 +80,6 @@ def covered_seconds(records: Iterable[dict[str, Any]]) -> float:
     return total
 
 
-def _hash(content: Any) -> str:
+def content_hash(content: Any) -> str:
+    """Sixteen hex digits of plain data; the order of keys does not count."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
