@@ -30,6 +30,7 @@ __all__ = [
     "choose_rows",
     "file_kind",
     "ground_truth",
+    "order_rows",
     "read_rows",
 ]
 
@@ -111,7 +112,15 @@ def choose_rows(rows: Rows, max_samples: int, shuffle: bool = False, seed: int |
         return rows
     if not shuffle:
         return rows[:max_samples]
-    chosen = np.random.default_rng(seed).choice(len(rows), size=max_samples, replace=False)
+    return _at(rows, np.random.default_rng(seed).choice(len(rows), size=max_samples, replace=False))
+
+
+def order_rows(rows: Rows, seed: int) -> Rows:
+    """All rows in the random order of a seed."""
+    return _at(rows, np.random.default_rng(seed).permutation(len(rows)))
+
+
+def _at(rows: Rows, chosen: np.ndarray) -> Rows:
     return rows.select(chosen) if isinstance(rows, QuestionRows) else [rows[index] for index in chosen]
 
 

@@ -18,7 +18,7 @@ from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.datasets.conversation import Encoded, PromptHead, encode_conversation
 from mllm4d_verl.datasets.options import PromptOptions
 from mllm4d_verl.datasets.question_rows import QuestionRows, SourceRow
-from mllm4d_verl.datasets.reader import FileKind, as_file_list, at, choose_rows, file_kind, read_rows
+from mllm4d_verl.datasets.reader import FileKind, as_file_list, at, choose_rows, file_kind, order_rows, read_rows
 from mllm4d_verl.datasets.rl import MLLM4DDataset
 from mllm4d_verl.prompts import render_conversation
 
@@ -94,6 +94,8 @@ class MLLM4DSFTDataset(Dataset):
         self.rows = choose_rows(
             self._read(as_file_list(parquet_files)), max_samples, config.get("shuffle", False), config.get("seed")
         )
+        if (order_seed := config.get("order_seed")) is not None:
+            self.rows = order_rows(self.rows, int(order_seed))
 
     _build_messages = RLHFDataset._build_messages
 

@@ -288,3 +288,12 @@ class TestLossWeights:
         with pytest.raises(InputError) as error:
             build(complete_file, loss_weights=wrong)
         assert error.value.field == "data.loss_weights"
+
+
+def test_order_seed_permutes_the_rows(build, complete_file):
+    def ids(seed):
+        return [source.row.id for source in build(complete_file, order_seed=seed).rows]
+
+    assert ids(1) == ids(1)
+    assert len({tuple(ids(seed)) for seed in (None, 0, 1, 2, 3)}) > 1
+    assert {tuple(sorted(ids(seed))) for seed in (0, 1)} == {tuple(sorted(ids(None)))}
