@@ -17,6 +17,10 @@ GROUPS: dict[str, tuple[str, str]] = {
     "data": ("mllm4d_verl.cli.data", "Make clips, questions and training files; convert released formats."),
     "train": ("mllm4d_verl.cli.train", "Run a recipe: sft, cold-start, grpo (prints the verl command)."),
     "eval": ("mllm4d_verl.cli.eval", "Generate answers with vLLM and score them."),
+    "study": (
+        "mllm4d_verl.cli.study",
+        "Compare rewards, or any settings, from one YAML: arms x seeds, tables and curves.",
+    ),
     "reward": ("mllm4d_verl.cli.reward", "Score, explain, compare and replay responses, without a model."),
     "doctor": ("mllm4d_verl.cli.doctor", "Check that plugin, versions, reward, dataset and prompts fit together."),
     "demo": ("mllm4d_verl.cli.demo", "World, questions, tiny model, SFT, cold start, GRPO, table: the whole way."),

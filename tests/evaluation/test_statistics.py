@@ -164,6 +164,39 @@ class TestPairedDifference:
             stats.paired_difference([1], [1, 2], ["a"])
 
 
+class TestCrossedInterval:
+    def test_one_replicate_is_the_cluster_bootstrap(self):
+        values, clips = [0, 1, 1, 0, 1, 1], list("aabbcc")
+        assert stats.crossed_interval(values, clips, [0] * 6) == stats.mean_interval(values, clips)
+
+    def test_knows_that_seeds_differ(self):
+        """Two seeds that are each sure of themselves, and disagree."""
+        clips = [clip for clip in range(40) for _ in range(2)]
+        values = [float(seed == 1) if clip else 0.5 for clip in range(40) for seed in range(2)]
+        pooled = stats.mean_interval(values, clips)
+        crossed = stats.crossed_interval(values, clips, [0, 1] * 40)
+        assert crossed.estimate == pooled.estimate == pytest.approx(0.5)
+        assert pooled.high is None or pooled.high - pooled.low < 0.1
+        assert crossed.high - crossed.low > 0.9
+
+    def test_covers_the_mean_over_other_seeds_and_clips(self):
+        rng = np.random.default_rng(0)
+        num_clips, num_seeds, covered, covered_pooled = 40, 6, 0, 0
+        clips = np.repeat(np.arange(num_clips), num_seeds)
+        seeds = np.tile(np.arange(num_seeds), num_clips)
+        for _ in range(60):
+            by_clip, by_seed = rng.normal(0, 0.3, num_clips), rng.normal(0, 0.2, num_seeds)
+            values = by_clip[clips] + by_seed[seeds] + rng.normal(0, 0.3, len(clips))
+            crossed, pooled = stats.crossed_interval(values, clips, seeds), stats.mean_interval(values, clips)
+            covered += crossed.low <= 0 <= crossed.high
+            covered_pooled += pooled.low <= 0 <= pooled.high
+        assert covered >= 50 > covered_pooled
+
+    def test_same_figures_in_every_run(self):
+        values, clips, seeds = [0.1, 0.5, 0.2, 0.9], list("aabb"), [0, 1, 0, 1]
+        assert stats.crossed_interval(values, clips, seeds) == stats.crossed_interval(values, clips, seeds)
+
+
 class TestMcNemar:
     @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (0, 6), (3, 9), (20, 20), (51, 30)])
     def test_equals_the_sum_over_the_binomial(self, only_a, only_b):
