@@ -96,8 +96,10 @@ def _draw_accuracy(name: str, arms: Mapping[str, ArmFigures]) -> Figure:
         at = [i - 0.4 + width * (number + 0.5) for i, _ in places]
         heights = [interval.estimate or 0.0 for _, interval in places]
         ends = [(interval.low, interval.high) for _, interval in places]
-        below = [0.0 if low is None else height - low for height, (low, _) in zip(heights, ends, strict=True)]
-        above = [0.0 if high is None else high - height for height, (_, high) in zip(heights, ends, strict=True)]
+        below = [0.0 if low is None else max(0.0, height - low) for height, (low, _) in zip(heights, ends, strict=True)]
+        above = [
+            0.0 if high is None else max(0.0, high - height) for height, (_, high) in zip(heights, ends, strict=True)
+        ]
         label = f"{arm} ({figures.models} model{'s' if figures.models > 1 else ''})"
         axes.bar(at, heights, width, yerr=[below, above], color=f"C{number}", label=label, error_kw={"linewidth": 0.8})
     first = next(iter(arms.values()))
