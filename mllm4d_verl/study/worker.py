@@ -26,6 +26,7 @@ from .jobs import FAILED_FILE, LOG_FILE, Job, stamp_name
 
 _LOCK = "job.lock"
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+_EXIT_INTERRUPTED = 130
 _END_SECONDS = 60.0  # a worker that was told to end may take so long: Ray's and vLLM's processes end before it
 
 
@@ -98,6 +99,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _interrupt(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: what ends now must not be interrupted by a second one
     raise KeyboardInterrupt
 
 
@@ -107,6 +109,8 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         do_job(Job.read(Path(arguments[0])))
+    except KeyboardInterrupt:
+        raise SystemExit(_EXIT_INTERRUPTED) from None
     except Exception:  # the message is in failed.json; standard output is the job's log
         traceback.print_exc(file=sys.stdout)
         raise SystemExit(1) from None

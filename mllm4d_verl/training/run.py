@@ -214,12 +214,17 @@ def _run(
 
 @contextmanager
 def _termination_raises() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, so that a scheduler's `kill` ends the trainer's processes too."""
+    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, so that a scheduler's `kill` ends the trainer's processes too.
+
+    Once: schedulers repeat the signal, and the second one must not interrupt the ending of those processes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: Any) -> None:
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}

@@ -97,14 +97,28 @@ class TestRunTraining:
             for pid in map(int, (tmp_path / number.name / "pids").read_text().split()):
                 assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, number.name
 
+    def test_a_repeated_signal_does_not_leave_processes_behind(self, tmp_path):
+        """Schedulers repeat SIGTERM, and so does Linux when a parent of several threads is killed."""
+        folder = tmp_path / "slow"
+        head = "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: (time.sleep(2), sys.exit()))\n"
+        watcher = self._start_watcher(folder, head)
+        self._wait_for(folder / "pids", watcher)
+        time.sleep(0.5)
+        for _ in range(3):
+            watcher.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+        watcher.communicate(timeout=60)
+        for pid in map(int, (folder / "pids").read_text().split()):
+            assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
     @staticmethod
-    def _start_watcher(folder: Path) -> subprocess.Popen:
+    def _start_watcher(folder: Path, head: str = "") -> subprocess.Popen:
         """A process that runs a stand-in which writes its own and its grandchild's id to `folder`/pids."""
         folder.mkdir()
         pids = str(folder / "pids")
         grandchild = "import time; time.sleep(600)"
         program = (
-            "import os, subprocess, sys, time\n"
+            f"{head}import os, subprocess, sys, time\n"
             f"child = subprocess.Popen([sys.executable, '-c', {grandchild!r}], start_new_session=True)\n"
             f"open({pids!r} + '.part', 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
             f"os.rename({pids!r} + '.part', {pids!r})\n"
