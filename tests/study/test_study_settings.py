@@ -8,7 +8,38 @@ import pytest
 import yaml
 
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.study.planning import reward_overrides
 from mllm4d_verl.study.settings import load_study, study_settings
+from mllm4d_verl.training.recipe import find_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def docs_example() -> str:
+    """The YAML in docs/study.md."""
+    return (ROOT / "docs" / "study.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+
+
+def recipe_example() -> str:
+    return (ROOT / "recipes" / "tiny_cpu" / "study.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("example", [docs_example, recipe_example])
+def test_examples_are_accepted(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_rewards.py").write_text(
+        "from mllm4d_verl.reward import reward_component\n"
+        "@reward_component('x')\ndef x(response, truth):\n    return 1.0\n"
+    )
+    content = yaml.safe_load(example())
+    for evaluation in content["evaluations"].values():
+        Path(evaluation["data"]).parent.mkdir(parents=True, exist_ok=True)
+        Path(evaluation["data"]).touch()
+    study = study_settings(content)
+    assert len(study.arms) >= 5
+    recipe = find_recipe(study.recipe)
+    for arm in study.arms.values():
+        recipe.compose(arm.stage, [*reward_overrides(arm), *study.overrides_of(arm.stage), *arm.overrides])
 
 
 class TestArms:
