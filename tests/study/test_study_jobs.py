@@ -113,6 +113,7 @@ class TestKill:
         return [int(pid) for pid in file.read_text().split()]
 
 
+@pytest.mark.e2e
 class TestRay:
     @pytest.fixture(scope="class", autouse=True)
     def cluster(self):
