@@ -109,7 +109,7 @@ def _draw_accuracy(name: str, arms: Mapping[str, ArmFigures]) -> Figure:
             axes.hlines(chance, i - 0.45, i + 0.45, color="black", linestyle=":", linewidth=1)
     axes.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks], fontsize="small")
     axes.set(ylabel="accuracy", ylim=(0, 1), title=f"{name}: 95% intervals; dotted: chance")
-    axes.legend(fontsize="small", ncols=min(4, len(arms)))
+    picture.legend(loc="outside lower center", fontsize="small", ncols=min(4, len(arms)))
     return picture
 
 

@@ -49,7 +49,8 @@ def _notes(report: StudyReport, plan: StudyPlan) -> Iterator[str]:
     if report.unfinished:
         failed = {key: why for key, why in report.unfinished.items() if why is not None}
         yield f"**Not finished**: {len(report.unfinished)} of {len(plan.jobs)} jobs are not done, {len(failed)} failed."
-        yield "\n".join(f"* `{key}`: {' '.join(why.split())[:300]}" for key, why in failed.items()) or "No job failed."
+        if failed:
+            yield "\n".join(f"* `{key}`: {' '.join(why.split())[:300]}" for key, why in failed.items())
     found = [tuple(sorted(run.versions.items())) for run in report.trainings]
     if len(set(found)) > 1:
         yield "**Versions differ** between trainings; results.json has them."
@@ -99,6 +100,9 @@ def _evaluation(report: StudyReport, study: StudySettings, name: str, arms: dict
         if some:
             yield f"### Points above {'the start model' if against == START else against}, on the same questions"
             yield _table(_difference_rows(some))
+            several = any(len(difference.seeds) > 1 for difference in some)
+            yield f"By task, intervals over clips{' and seeds' if several else ''}:"
+            yield _table(_task_difference_rows(some))
     yield (
         "*These models*: the difference of the models that were trained, interval over clips. *New seeds*: the same "
         "with seeds resampled too; with two or three seeds a rough guide. A difference whose interval holds 0 was not "
@@ -124,20 +128,24 @@ def _seed_rows(study: StudySettings, arms: dict[str, ArmFigures]) -> Iterator[_R
 
 
 def _difference_rows(differences: Sequence[Difference]) -> Iterator[_Row]:
-    yield "arm", "task", "these models", "new seeds", "each seed", "McNemar p", "reward"
+    yield "arm", "these models", "new seeds", "each seed", "McNemar p", "reward"
     for difference in differences:
-        for task, compared in difference.tasks.items():
-            overall = task == ALL
-            crossed = difference.crossed[task]
-            yield (
-                difference.arm,
-                task.replace("_", " "),
-                percent_text(compared.accuracy, signed=True),
-                percent_text(crossed, signed=True) if len(difference.seeds) > 1 else "one seed",
-                " ".join(f"{100 * value:+.1f}" for value in difference.by_seed.values()) if overall else "",
-                p_text(compared.mcnemar_p) if overall else "",
-                _interval(compared.reward, "+") if overall else "",
-            )
+        overall = difference.tasks[ALL]
+        yield (
+            difference.arm,
+            percent_text(overall.accuracy, signed=True),
+            percent_text(difference.crossed[ALL], signed=True) if len(difference.seeds) > 1 else "one seed",
+            " ".join(f"{100 * value:+.1f}" for value in difference.by_seed.values()),
+            p_text(overall.mcnemar_p),
+            _interval(overall.reward, "+"),
+        )
+
+
+def _task_difference_rows(differences: Sequence[Difference]) -> Iterator[_Row]:
+    yield "task", *(difference.arm for difference in differences)
+    for task in dict.fromkeys(task for difference in differences for task in difference.tasks if task != ALL):
+        cells = (one.crossed.get(task) for one in differences)
+        yield task.replace("_", " "), *("-" if cell is None else percent_text(cell, signed=True) for cell in cells)
 
 
 def _form_rows(arms: dict[str, ArmFigures]) -> Iterator[_Row]:
