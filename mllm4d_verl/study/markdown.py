@@ -14,6 +14,7 @@ from .settings import START, ArmSettings, StudySettings
 from .training_series import TrainingRun
 
 _Row = Sequence[str]
+_MATCHED_WITHIN = 0.1  # of the time to take
 
 
 def study_markdown(report: StudyReport, plan: StudyPlan) -> str:
@@ -54,9 +55,23 @@ def _notes(report: StudyReport, plan: StudyPlan) -> Iterator[str]:
     found = [tuple(sorted(run.versions.items())) for run in report.trainings]
     if len(set(found)) > 1:
         yield "**Versions differ** between trainings; results.json has them."
+    yield from _unmatched(report, plan.study)
     resumed = [f"{run.arm}/{run.seed}" for run in report.trainings if run.launches > 1]
     if resumed:
         yield f"Interrupted and resumed, so that their times count some steps twice: {', '.join(resumed)}."
+
+
+def _unmatched(report: StudyReport, study: StudySettings) -> Iterator[str]:
+    """Trainings that did not take the time that they were to take."""
+    for run in report.trainings:
+        if run.matched is not None and run.arm in study.arms:
+            took = run.processor_seconds if study.arms[run.arm].match_cpu_seconds_of is not None else run.seconds
+            target = run.matched["target"]
+            if abs(took - target) > _MATCHED_WITHIN * target:
+                yield (
+                    f"**Times differ**: {run.arm}/{run.seed} took {took:.0f} s in place of the {target:.0f} s of "
+                    f"{study.arms[run.arm].matched_arm}; a larger `pilot_steps` measures better."
+                )
 
 
 def _arm_rows(report: StudyReport, study: StudySettings) -> Iterator[_Row]:

@@ -67,7 +67,7 @@ class ArmSettings(StageSettings):
     stages: tuple[StageSettings, ...] = ()
     match_cpu_seconds_of: str | None = None
     match_seconds_of: str | None = None
-    pilot_steps: int = 20
+    pilot_steps: int = 100
 
     @property
     def matched_arm(self) -> str | None:

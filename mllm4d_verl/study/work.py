@@ -21,6 +21,7 @@ from .matching import MatchedSteps, StepTime, matched_steps
 from .usage import UsageMeter, read_usage
 
 ROLLOUTS, VALIDATION, USAGE, METRICS = "rollouts", "validation", "usage", "metrics"
+_NO_MARKS = "++trainer.marks=null"  # a recipe's early end would leave the time unused
 _STEPS_FILE = "steps.json"  # of a matched training: the number worked out, and from what
 
 
@@ -39,7 +40,7 @@ def train(job: Job) -> dict[str, Any]:
     if settings["stage"] == "grpo":
         places = {"rollout_data_dir": ROLLOUTS, "validation_data_dir": VALIDATION}
         dumps = tuple(f"trainer.{key}='{job.path / name}'" for key, name in places.items())
-    steps = () if match is None else (f"trainer.total_training_steps={match.steps}",)
+    steps = () if match is None else (f"trainer.total_training_steps={match.steps}", _NO_MARKS)
     timed = _train(job, job.path, (*dumps, *settings["overrides"], *steps))
     usage = read_usage(job.path / USAGE)
     return {
@@ -108,7 +109,7 @@ def _steps_to_match(job: Job) -> MatchedSteps:
     other = job.path.parent / match["job"] / USAGE
     target = getattr(read_usage(other), match["measure"])
     steps = match["pilot_steps"]
-    short = (f"trainer.total_training_steps={steps}", f"trainer.save_freq={steps}")
+    short = (f"trainer.total_training_steps={steps}", f"trainer.save_freq={steps}", _NO_MARKS)
     pilot = job.path / "pilot"
     _forget(pilot)  # one that was interrupted did not see all its steps in one launch
     timed = _train(job, pilot, (*job.settings["overrides"], *short))

@@ -136,7 +136,7 @@ class TestMatching:
         plan = planned(content(arms=arms), tmp_path)
         for own, other in zip(trainings(plan, "sft"), trainings(plan, "paper"), strict=True):
             assert own.after == (other.key,)
-            assert own.settings["match"] == {"job": other.key, "measure": "processor_seconds", "pilot_steps": 20}
+            assert own.settings["match"] == {"job": other.key, "measure": "processor_seconds", "pilot_steps": 100}
         assert [run.arm for run in plan.runs[2:]] == ["sft", "sft", "paper", "paper"]
 
 
