@@ -147,7 +147,7 @@ class StereoOdometry:
     config: OdometryConfig = field(default_factory=OdometryConfig)
 
     def __post_init__(self) -> None:
-        self._pyramid: list[Image] | None = None
+        self._gray: Image | None = None
         self._poses: list[FloatArray] = []  # camera to world
         self._frames: list[_Frame] = []
         self._matches: list[int] = []
@@ -165,14 +165,13 @@ class StereoOdometry:
             left: (H, W, 3) RGB or (H, W) uint8, rectified.
             disparity_px: (H, W) float32 of the left image, NaN where unknown.
         """
-        gray = left if left.ndim == 2 else cv2.cvtColor(left, cv2.COLOR_RGB2GRAY)
-        pyramid = self._build_pyramid(gray)
-        if self._pyramid is None:
+        gray = left.copy() if left.ndim == 2 else cv2.cvtColor(left, cv2.COLOR_RGB2GRAY)
+        if self._gray is None:
             self._poses.append(np.eye(4))
             tracked = _empty_frame()
             is_lost = False
         else:
-            tracked, pose, is_lost = self._track(self._pyramid, pyramid, disparity_px)
+            tracked, pose, is_lost = self._track(self._gray, gray, disparity_px)
             self._poses.append(pose)
         self._matches.append(len(tracked.ids))
         self._lost.append(is_lost)
@@ -180,7 +179,7 @@ class StereoOdometry:
             self._keyframes.append(len(self._frames))
             tracked = self._with_new_corners(gray, disparity_px, tracked, self._poses[-1])
         self._frames.append(tracked)
-        self._pyramid = pyramid
+        self._gray = gray
         return self._poses[-1]
 
     def finish(self) -> Trajectory:
@@ -226,14 +225,7 @@ class StereoOdometry:
 
     # ------------------------------------------------------------------------------------------------- tracking
 
-    def _build_pyramid(self, gray: Image) -> list[Image]:
-        window = (self.config.window_px, self.config.window_px)
-        _, pyramid = cv2.buildOpticalFlowPyramid(gray, window, self.config.pyramid_levels)
-        return list(pyramid)
-
-    def _track(
-        self, before: list[Image], now: list[Image], disparity_px: NDArray[np.float32]
-    ) -> tuple[_Frame, FloatArray, bool]:
+    def _track(self, before: Image, now: Image, disparity_px: NDArray[np.float32]) -> tuple[_Frame, FloatArray, bool]:
         """Follow the tracks of the last frame into this one and solve its pose."""
         last = self._frames[-1]
         predicted_pose = self._predicted_pose()
@@ -263,8 +255,8 @@ class StereoOdometry:
 
     def _follow(
         self,
-        before: list[Image],
-        now: list[Image],
+        before: Image,
+        now: Image,
         start: NDArray[np.float32],
         guess: NDArray[np.float32],
         levels: int,
@@ -276,9 +268,9 @@ class StereoOdometry:
             "flags": cv2.OPTFLOW_USE_INITIAL_FLOW,
             "minEigThreshold": 1e-4,
         }
-        found, status, _ = cv2.calcOpticalFlowPyrLK(before[0], now[0], start, guess.copy(), maxLevel=levels, **options)
+        found, status, _ = cv2.calcOpticalFlowPyrLK(before, now, start, guess.copy(), maxLevel=levels, **options)
         # Back from where it began: what is right stays there, and needs no small images to come from afar.
-        back, back_status, _ = cv2.calcOpticalFlowPyrLK(now[0], before[0], found, start.copy(), maxLevel=0, **options)
+        back, back_status, _ = cv2.calcOpticalFlowPyrLK(now, before, found, start.copy(), maxLevel=0, **options)
         returned = np.abs(back - start).max(axis=1) < self.config.back_tolerance_px
         return found, (status[:, 0] == 1) & (back_status[:, 0] == 1) & returned & self._in_image(found)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..schema import MAX_POINTS_PER_OBJECT, Clip4D, ObjectTrack
 from .config import WorldConfig
-from .raycast import cast, pixel_rays
-from .scene import Scene
+from .raycast import RoomView, cast, pixel_rays, view_room
+from .scene import Room, Scene
 
 FloatArray = NDArray[np.float64]
 
@@ -46,6 +47,7 @@ def render_stereo(scene: Scene, config: WorldConfig, width: int, height: int) ->
     intrinsics = pinhole(width, height, config.focal_per_width)
     truth_rays = pixel_rays(intrinsics, width, height)
     colour_rays = pixel_rays(intrinsics, width, height, config.supersample) if config.supersample > 1 else truth_rays
+    _keep_freed_memory()
     num_frames = len(scene.camera_to_level)
     left = np.empty((num_frames, height, width, 3), np.uint8)
     right = np.empty_like(left)
@@ -53,17 +55,45 @@ def render_stereo(scene: Scene, config: WorldConfig, width: int, height: int) ->
     mask = np.empty((num_frames, height, width), np.uint8)
     to_right_eye = np.eye(4)
     to_right_eye[0, 3] = config.baseline_m
-    for frame, camera_to_level in enumerate(scene.camera_to_level):
-        rgb, frame_depth, mask[frame] = cast(scene, frame, camera_to_level, truth_rays)
+    truth_room, left_room, right_room = (
+        _RoomViewer(scene.room, rays) for rays in (truth_rays, colour_rays, colour_rays)
+    )
+    for frame, pose in enumerate(scene.camera_to_level):
+        rgb, frame_depth, mask[frame] = cast(scene, frame, pose, truth_rays, truth_room.view(pose))
         depth[frame] = frame_depth
         if config.supersample > 1:
-            rgb = cast(scene, frame, camera_to_level, colour_rays)[0]
+            rgb = cast(scene, frame, pose, colour_rays, left_room.view(pose))[0]
         left[frame] = _to_bytes(rgb, config.supersample)
-        right[frame] = _to_bytes(cast(scene, frame, camera_to_level @ to_right_eye, colour_rays)[0], config.supersample)
+        right_pose = pose @ to_right_eye
+        rgb = cast(scene, frame, right_pose, colour_rays, right_room.view(right_pose))[0]
+        right[frame] = _to_bytes(rgb, config.supersample)
     level_to_world = np.linalg.inv(scene.camera_to_level[0])
     cam_to_world = level_to_world @ scene.camera_to_level
     cam_to_world[0] = np.eye(4)
     return StereoRender(left, right, depth, mask, intrinsics, cam_to_world)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed, up to some ten megabytes, for the arrays that come next.
+
+    It hands the memory of arrays of 128 KB and more back to the kernel each time, which takes a quarter as long as the
+    sums; once a larger block was freed, that size is its new limit. Nothing is written to the block, so it costs none.
+    """
+    np.empty(30 << 20, np.uint8)
+
+
+class _RoomViewer:
+    """The empty room as the rays of a camera see it, cast again only when the camera has moved."""
+
+    def __init__(self, room: Room, rays: FloatArray) -> None:
+        self._room, self._rays = room, rays
+        self._last: tuple[FloatArray, RoomView] | None = None
+
+    def view(self, camera_to_level: FloatArray) -> RoomView:
+        """What is seen from the pose (4,4)."""
+        if self._last is None or not np.array_equal(self._last[0], camera_to_level):
+            self._last = camera_to_level, view_room(self._room, camera_to_level, self._rays)
+        return self._last[1]
 
 
 def exact_clip(
@@ -111,7 +141,11 @@ def surface_points(render: StereoRender, frame: int, number: int) -> NDArray[np.
 
 
 def _to_bytes(rgb: FloatArray, supersample: int) -> NDArray[np.uint8]:
+    """(H,W,3) of colours (H*s,W*s,3) in 0..1: means of blocks, rounded."""
+    height, width, _ = rgb.shape
     if supersample > 1:
-        height, width = rgb.shape[0] // supersample, rgb.shape[1] // supersample
-        rgb = rgb.reshape(height, supersample, width, supersample, 3).mean(axis=(1, 3))
-    return (np.clip(rgb, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+        size = (width // supersample, height // supersample)
+        planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in np.moveaxis(rgb, -1, 0)]
+    else:
+        planes = list(np.moveaxis(rgb, -1, 0))
+    return np.asarray(cv2.merge([(np.clip(255.0 * plane, 0.0, 255.0) + 0.5).astype(np.uint8) for plane in planes]))

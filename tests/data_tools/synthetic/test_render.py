@@ -6,7 +6,7 @@ import pytest
 from mllm4d_verl.data_tools.synthetic import WorldConfig, clip_scene, world_preset
 from mllm4d_verl.data_tools.synthetic.camera_path import rotation_y
 from mllm4d_verl.data_tools.synthetic.config import CAMERA_MOTIONS
-from mllm4d_verl.data_tools.synthetic.raycast import cast, pixel_rays
+from mllm4d_verl.data_tools.synthetic.raycast import _sine, cast, pixel_rays, view_room
 from mllm4d_verl.data_tools.synthetic.render import exact_clip, pinhole, render_stereo
 
 WIDTH, HEIGHT, FRAMES = 96, 80, 6
@@ -51,6 +51,24 @@ def test_first_hit_agrees_with_marching_along_the_ray(number):
             ray_hit = pose[:3, 3] + (depth[v, u] + np.array([-0.02, 0.02]))[:, None] * directions[v, u]
             solid = scene.objects[max(int(index[v, u]), 1) - 1]
             assert not inside(solid, ray_hit, 3).all()
+
+
+def test_a_known_view_of_the_room_changes_nothing_and_colours_come_last():
+    scene = clip_scene(5, 0, FRAMES, 0.75, world_preset("default"))
+    rays = pixel_rays(pinhole(32, 24, 0.9), 32, 24)
+    pose = scene.camera_to_level[3]
+    view = view_room(scene.room, pose, rays)
+    before = view.rgb.copy(), view.depth.copy()
+    for plain, known in zip(cast(scene, 3, pose, rays), cast(scene, 3, pose, rays, view), strict=True):
+        np.testing.assert_array_equal(plain, known)
+    assert cast(scene, 3, pose, rays)[0].shape == (24, 32, 3)
+    np.testing.assert_array_equal(view.rgb, before[0])  # it serves the next frame too
+    np.testing.assert_array_equal(view.depth, before[1])
+
+
+def test_sine_is_that_of_numpy():
+    angle = np.random.default_rng(0).uniform(-500, 500, 20_000)
+    np.testing.assert_allclose(_sine(angle), np.sin(angle), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("preset", ["default", "tiny"])
