@@ -42,6 +42,7 @@ from .tasks import task_of
 REPORT_NAME = "questions.json"
 COLD_START_NAME = "cold_start.parquet"
 TOLD_BY_OPTIONS = "options would tell the answer"  # reason of numeric questions that were chosen and dropped
+_REVISION = "2"  # change it where the same clips and config give other rows, so that an earlier run is not kept
 _TAIL_BYTES = 8192  # of an npz: its directory, which holds a checksum of every array
 
 Progress = Callable[[int, int], None]
@@ -240,8 +241,8 @@ def finished_report(
 
 
 def fingerprint(clips_folder: str | os.PathLike[str], config: QuestionConfig) -> str:
-    """SHA-256 over the config and, of each clip, its size and the checksums of its arrays, which end its file."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    """SHA-256 over the engine's revision, the config and each clip's size and checksums of arrays, which end its file."""
+    digest = hashlib.sha256(f"{_REVISION} {json.dumps(asdict(config), sort_keys=True)}".encode())
     index = find_clip_index(clips_folder)
     for row in read_clip_index(clips_folder):
         try:

@@ -11,6 +11,7 @@ from .grammar import CAMERA_BULLET, FINAL_HEADER, INITIAL_HEADER, OBJECT_BULLET,
 from .words import Draw, noun_phrase, plain, sentence
 
 VERDICT = "The answer is"
+ESTIMATE = "That makes about"  # before the number of a numeric question, to one decimal
 
 # What near things do against far ones when the camera moves. Parallax does not depend on turns of the view.
 _PARALLAX = {
@@ -52,17 +53,28 @@ def write_compact(row: QARow, cues: Cues, draw: Draw, decimals: int, path: int =
     opening = _OPENINGS[(draw.place(len(_OPENINGS)) + path) % len(_OPENINGS)].format(
         goal=goal, start=row.start_frame, end=row.end_frame
     )
-    seen = [_CAMERA[cues["camera_shift"]]]
+    seen = [camera_sentence(cues["camera_shift"])]
     if noun and "size" in cues:
-        place = "" if cues["start_place"] == cues["end_place"] else f" and ends {_place(cues['end_place'])}"
-        seen.append(sentence(f"{noun} {_SIZE[cues['size']]}{place}."))
+        seen.append(sentence(f"{noun} {object_sentence(cues)}"))
     if path // 2 % 2:
         seen.reverse()
+    estimate = "" if row.value is None else f"{ESTIMATE} {row.value:.1f}.\n"
     return response(
         f"{sentence(opening)}\n{INITIAL_HEADER}\n{state_lines(row, 0, decimals)}\n{' '.join(seen)}\n"
-        f"{FINAL_HEADER}\n{state_lines(row, 1, decimals)}\n{VERDICT} {plain(row.answer_text)} {row.answer}.",
+        f"{FINAL_HEADER}\n{state_lines(row, 1, decimals)}\n{estimate}{VERDICT} {plain(row.answer_text)} {row.answer}.",
         row.answer,
     )
+
+
+def camera_sentence(shift: str) -> str:
+    """What near things do against far ones, and so the camera; `shift` is one of the six directions or "still"."""
+    return _CAMERA[shift]
+
+
+def object_sentence(cues: Cues) -> str:
+    """How an object's image changes: the sentence after its noun, from the cues `size`, `start_place`, `end_place`."""
+    place = "" if cues["start_place"] == cues["end_place"] else f" and ends {_place(cues['end_place'])}"
+    return f"{_SIZE[cues['size']]}{place}."
 
 
 def fixed_phrases() -> list[str]:
@@ -73,7 +85,7 @@ def fixed_phrases() -> list[str]:
     goals = (part for goal in _GOALS.values() for part in f" {goal}".split(" {object}") if part)
     labels = [f"{header}\n{CAMERA_BULLET}" for header in (INITIAL_HEADER, FINAL_HEADER)]
     labels += [INITIAL_HEADER, FINAL_HEADER, CAMERA_BULLET, OBJECT_BULLET]
-    return [*labels, *_CAMERA.values(), *objects, *goals, VERDICT]
+    return [*labels, *_CAMERA.values(), *objects, *goals, ESTIMATE, VERDICT]
 
 
 def _place(place: str) -> str:

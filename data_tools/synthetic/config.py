@@ -202,6 +202,9 @@ PRESETS: dict[str, WorldConfig] = {
         baseline_m=0.2,
         camera_motions={**_TINY.camera_motions, "still": 6.0},
         object_motions={"left": 1.0, "right": 1.0, "closer": 1.0, "farther": 1.0},
+        # Wide enough that distances can be asked: where all values are alike, most options give the truth away.
+        camera_travel_m=(0.5, 2.0),
+        object_travel_m=(0.6, 2.0),
         detail=0.08,
     ),
 }

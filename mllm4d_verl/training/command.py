@@ -66,6 +66,9 @@ class TrainingJob:
             settings["data.train_files"] = str(train)
             if val is not None:
                 settings["data.val_files"] = str(val)
+            held_out = held_out_file(self.stage, self.data)
+            if held_out is not None:
+                settings["++data.held_out_file"] = str(held_out)
         if self.lora_rank is not None:
             settings[f"{model}.lora_rank"] = str(self.lora_rank)
             settings[f"{model}.lora_alpha"] = str(2 * self.lora_rank)
@@ -99,6 +102,12 @@ def data_files(stage: str, data: Path) -> tuple[Path, Path | None]:
     return train.absolute(), val.absolute() if wants_val and val.is_file() else None
 
 
+def held_out_file(stage: str, data: Path) -> Path | None:
+    """The questions that `trainer.marks` of a supervised stage asks: val.parquet of the folder, where it is there."""
+    file = data / VAL_FILE
+    return file.absolute() if stage != "grpo" and data.is_dir() and file.is_file() else None
+
+
 @dataclass(frozen=True)
 class VerlCommand:
     """A command line and the variables it needs on top of the environment.
@@ -118,12 +127,15 @@ class VerlCommand:
         return " ".join(words)
 
 
-def build_command(job: TrainingJob, processes: int, ambient: Mapping[str, str], metrics_file: Path) -> VerlCommand:
+def build_command(
+    job: TrainingJob, processes: int, ambient: Mapping[str, str], metrics_file: Path, has_marks: bool = False
+) -> VerlCommand:
     """The command of verl's own entry point for a job.
 
     Args:
         job: what to train.
         processes: SFT processes on this node (`trainer.n_gpus_per_node` of the composed configuration).
+        has_marks: whether `trainer.marks` ends the stage; the entry point is then `marked_sft`.
         ambient: the environment the command will run in (os.environ); its variables win over the recipe's.
         metrics_file: where verl's file logger writes one JSON line per step.
     """
@@ -132,7 +144,7 @@ def build_command(job: TrainingJob, processes: int, ambient: Mapping[str, str], 
         entry = [sys.executable, "-m", "verl.trainer.main_ppo"]
     else:
         entry = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        entry += ["-m", "verl.trainer.sft_trainer"]
+        entry += ["-m", "mllm4d_verl.training.marked_sft" if has_marks else "verl.trainer.sft_trainer"]
     if not recipe.packaged:
         entry += ["--config-dir", str(recipe.folder.parent)]
     environment = {key: value for key, value in recipe.environment().items() if key not in ambient}

@@ -20,6 +20,8 @@ from .beside import Beside
 from .command import TrainingJob
 from .console import StepProgress, console, count_progress
 from .demo_check import check_rows, check_summary, demo_check
+from .demo_curve import held_out_curve, plot_curve, task_curves
+from .demo_model import make_model, make_pretraining_world
 from .metrics import read_metrics, series
 from .recipe import STAGES, Recipe
 from .run import plan_training, run_training
@@ -36,8 +38,11 @@ SETTINGS_FILE = "demo.yaml"
 # verl's name of the mean reward of a step's responses.
 REWARD_KEYS = ("critic/score/mean", "critic/rewards/mean")
 
-# What is evaluated: name of the model, the stage that made it ("model" made the random one), and the stage whose prompt
-# it is asked with.
+# Folders below the demo's of what verl writes of GRPO: answers to the held-out questions, and the training rollouts.
+_HELD_OUT_DUMPS = "grpo/held_out"
+_TRAINING_DUMPS = "grpo/rollouts"
+# What is evaluated: name of the model, the stage that made it ("model" pretrained it), and the stage whose prompt it is
+# asked with.
 _EVALUATED = (
     ("base", "model", "sft"),
     ("SFT", "sft", "sft"),
@@ -58,7 +63,7 @@ class DemoResult:
         summary: content of summary.json.
         results: the final table's figures, as in the summary's `results`.
         summary_file: the file.
-        curve_file: PNG of the reward over GRPO's steps.
+        curve_file: PNG of held-out reward and accuracy, and of the training reward, over GRPO's steps.
     """
 
     summary: dict[str, Any]
@@ -131,7 +136,7 @@ def run_demo(recipe: Recipe, out: Path, seed: int = 0, scale: str = "full", stal
     summary = demo.summary(scale, results)
     summary_file, curve_file = out / "summary.json", out / "reward.png"
     summary_file.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
-    plot_rewards(summary["reward_curve"], curve_file)
+    plot_curve(held_out_curve(out / _HELD_OUT_DUMPS), summary["reward_curve"], curve_file)
     return DemoResult(summary, results, summary_file, curve_file)
 
 
@@ -165,8 +170,8 @@ class _Demo:
     def make_data(self) -> None:
         from mllm4d_verl.data_tools.synthetic import world_preset
 
-        parts = ("world", "annotate", "questions", "check", "model")
-        world, annotation, questions, check, model = (self.settings[part] for part in parts)
+        parts = ("world", "annotate", "questions", "check", "model", "pretraining")
+        world, annotation, questions, check, model, pretraining = (self.settings[part] for part in parts)
         family = asdict(world_preset(world["preset"]))
         self._stage(
             "world", [world, family, self.seed], (), "world", lambda: self._make_world(world, self.out / "world")
@@ -179,7 +184,23 @@ class _Demo:
         after = ("world", "annotate", "questions")
         self._stage("check", check, after, "check", lambda: self._check(world, annotation, check["clips"]))
         console.print(demo_check(self.log.records["check"]["figures"]), highlight=False)
-        self._stage("model", [model, self.seed], ("questions",), "model", lambda: self._make_model(model))
+        config = question_config(questions, self.seed)
+        folder, other = self.out / "pretraining", pretraining["world"]
+        self._stage(
+            "pretraining data",
+            [other, family, questions, self.seed],
+            (),
+            "pretraining",
+            lambda: make_pretraining_world(other, config, folder, self.seed),
+        )
+        steps = pretraining["steps"]
+        self._stage(
+            "model",
+            [model, steps, self.seed],
+            ("questions", "pretraining data"),
+            "model",
+            lambda: make_model(model, steps, self._corpus(), self.out / "model", folder, self.seed),
+        )
 
     def train(self) -> None:
         """All stages; each model is evaluated beside the training of the next."""
@@ -269,6 +290,10 @@ class _Demo:
             "results": results.to_dict(),
             "text_only": records["text-only"]["figures"],
             "reward_curve": curve,
+            "held_out_curve": [point.to_dict() for point in held_out_curve(self.out / _HELD_OUT_DUMPS)],
+            "task_curves": task_curves(self.out / _TRAINING_DUMPS),
+            "marks": {stage: records[stage]["figures"].get("marks") for stage in STAGES},
+            "pretraining": records["model"]["figures"],
             "comparison": self.comparison().to_dict(),
         }
 
@@ -344,17 +369,6 @@ class _Demo:
             )
         return check_summary(report, answers)
 
-    def _make_model(self, model: dict[str, Any]) -> dict[str, Any]:
-        from safetensors import safe_open
-        from transformers.utils import logging
-
-        from mllm4d_verl.recipes.tiny_cpu.model import build_tiny_model
-
-        logging.disable_progress_bar()
-        folder = build_tiny_model(self.out / "model", corpus=self._corpus(), seed=self.seed, **model)
-        with safe_open(folder / "model.safetensors", "numpy") as weights:
-            return {"parameters": sum(weights.get_tensor(name).size for name in weights.keys())}  # noqa: SIM118
-
     def _corpus(self) -> Iterator[str]:
         """All the text the model will meet in training, so that its words become tokens."""
         from mllm4d_verl.data_tools.schema import read_qa
@@ -370,7 +384,20 @@ class _Demo:
         check_inputs(plan)
         with StepProgress(job.out.name, plan.total_steps) as progress:
             result = run_training(plan, stall_minutes=self.stall_minutes, on_step=progress.on_step)
-        return {"steps": result.step, "metrics": result.metrics.get(result.step, {})}
+        marks = result.marks
+        if marks is not None and not marks.ended_by_marks:
+            missed = ", ".join(
+                f"{task} {marks.accuracy[task]:.2f} of {mark:.2f}" for task, mark in marks.missed.items()
+            )
+            console.print(
+                f"[yellow]{job.stage} ended at its last step, {result.step}, below its marks: {missed}[/yellow]",
+                highlight=False,
+            )
+        return {
+            "steps": result.step,
+            "metrics": result.metrics.get(result.step, {}),
+            "marks": None if marks is None else asdict(marks),
+        }
 
     def _evaluation_stage(self, stage: str, evaluation: _Evaluation, in_front: bool) -> None:
         self._stage(
@@ -430,7 +457,11 @@ class _Demo:
 
     def _overrides_of(self, stage: str) -> tuple[str, ...]:
         frames = (f"data.{name}={value}" for name, value in self._frames().items())
-        return (*frames, *self.settings["training"][stage])
+        dumps = (
+            f"trainer.validation_data_dir={self.out / _HELD_OUT_DUMPS}",
+            f"trainer.rollout_data_dir={self.out / _TRAINING_DUMPS}",
+        )
+        return (*frames, *(dumps if stage == "grpo" else ()), *self.settings["training"][stage])
 
     def _frames(self) -> dict[str, int]:
         """Keys of the data config, the same in every stage, that say what size the model sees."""
@@ -463,31 +494,6 @@ def text_only_intervals(tasks: dict[str, dict[str, Any]]) -> dict[str, Interval]
         )
         for task, figures in tasks.items()
     }
-
-
-def plot_rewards(curve: list[tuple[int, float]], file: Path, window: int = 10) -> None:
-    """Draw the mean reward of every GRPO step and its running mean.
-
-    Args:
-        curve: (step, mean reward).
-        file: PNG to write.
-        window: steps of the running mean.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    steps, rewards = [step for step, _ in curve], [reward for _, reward in curve]
-    running = [sum(rewards[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(rewards))]
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(steps, rewards, alpha=0.35, label="step")
-    axes.plot(steps, running, label=f"mean of {window} steps")
-    axes.set(xlabel="GRPO step", ylabel="mean ST-reward", title="Training reward")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(file, dpi=120)
-    plt.close(figure)
 
 
 def _control_folder(control: str) -> str:

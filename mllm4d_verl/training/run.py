@@ -19,6 +19,7 @@ from typing import Any
 from mllm4d_verl.data_tools.errors import InputError
 
 from .command import TrainingJob, VerlCommand, build_command
+from .marks import Marks, MarksReached, read_marks
 from .merge import checkpoint_step, latest_checkpoint
 from .metrics import last_step, launch_metrics_file, read_metrics
 from .process_tree import ProcessTree
@@ -45,6 +46,7 @@ class TrainingPlan:
         total_steps: step the run ends at; None when neither the recipe nor the data says.
         log_file: everything the processes print.
         metrics_file: verl's metrics of this launch.
+        marks: held-out accuracies that end the run before `total_steps`; None where it has none.
     """
 
     job: TrainingJob
@@ -53,6 +55,7 @@ class TrainingPlan:
     total_steps: int | None
     log_file: Path
     metrics_file: Path
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class TrainingResult:
         merge_seconds: wall-clock time of the merge.
         peak_memory_bytes: summed proportional set size of all training processes, at its highest.
         metrics: by step, of all launches.
+        marks: what `trainer.marks` came to; None where the stage has no marks.
     """
 
     model: Path
@@ -74,6 +78,7 @@ class TrainingResult:
     merge_seconds: float
     peak_memory_bytes: int
     metrics: dict[int, dict[str, Any]]
+    marks: MarksReached | None = None
 
 
 def plan_training(job: TrainingJob, ambient: Mapping[str, str] | None = None) -> TrainingPlan:
@@ -97,14 +102,17 @@ def plan_training(job: TrainingJob, ambient: Mapping[str, str] | None = None) ->
             remedy="Choose another folder, or leave out --no-resume to go on from there",
         )
     metrics_file = launch_metrics_file(job.out.absolute() / "metrics")
+    # Without held-out questions, where the data is one file, the number of steps decides.
+    marks = Marks.from_config(config.trainer.get("marks")) if config.data.get("held_out_file") else None
     command = build_command(
         job,
         processes=config.trainer.n_gpus_per_node,
         ambient=os.environ if ambient is None else ambient,
         metrics_file=metrics_file,
+        has_marks=marks is not None,
     )
     log_file = job.out.absolute() / "logs" / f"{metrics_file.stem}.log"
-    return TrainingPlan(job, config, command, _total_steps(config), log_file, metrics_file)
+    return TrainingPlan(job, config, command, _total_steps(config), log_file, metrics_file, marks)
 
 
 def run_training(
@@ -132,7 +140,7 @@ def run_training(
     job = plan.job
     done = latest_checkpoint(job.checkpoints)
     seconds, peak = 0.0, 0
-    if done is None or plan.total_steps is None or checkpoint_step(done) < plan.total_steps:
+    if done is None or not _is_finished(plan, checkpoint_step(done)):
         started = time.monotonic()
         peak = _run(plan, stall_minutes, limit_minutes, on_step)
         seconds = time.monotonic() - started
@@ -148,7 +156,16 @@ def run_training(
         merge_seconds=time.monotonic() - started,
         peak_memory_bytes=peak,
         metrics=read_metrics(plan.metrics_file.parent),
+        marks=None if plan.marks is None else read_marks(job.checkpoints),
     )
+
+
+def _is_finished(plan: TrainingPlan, step: int) -> bool:
+    """Whether a checkpoint of this step is the last one: at the last step, or after marks that were all reached."""
+    if plan.total_steps is not None and step >= plan.total_steps:
+        return True
+    reached = None if plan.marks is None else read_marks(plan.job.checkpoints)
+    return reached is not None and not plan.marks.missed(reached.accuracy) and step > reached.step
 
 
 def _run(

@@ -21,11 +21,11 @@ from mllm4d_verl.evaluation.successive import successive_runs
 from mllm4d_verl.training.demo import (
     annotation_config,
     demo_settings,
-    plot_rewards,
     question_config,
     text_only_intervals,
 )
 from mllm4d_verl.training.demo_check import check_rows, demo_check
+from mllm4d_verl.training.demo_curve import held_out_curve, plot_curve, task_curves
 from mllm4d_verl.training.demo_table import demo_comparison, demo_table
 from mllm4d_verl.training.recipe import STAGES, find_recipe
 from mllm4d_verl.training.stages import StageLog, covered_seconds
@@ -258,7 +258,40 @@ def test_comparison_says_what_grpo_brought(low, high, expected):
     assert expected in text
 
 
-@pytest.mark.parametrize("curve", [[], [(1, 0.1), (2, 0.4), (3, 0.2)]])
-def test_curve_is_drawn(tmp_path, curve):
-    plot_rewards(curve, tmp_path / "reward.png")
-    assert (tmp_path / "reward.png").read_bytes().startswith(b"\x89PNG")
+def write_dump(folder: Path, step: int, samples: list[tuple[str, str, float]]) -> None:
+    """What verl writes of a step: question, task and score of each answer."""
+    folder.mkdir(exist_ok=True)
+    lines = [
+        {"input": question, "output": "", "gts": {"task": task}, "score": score, "acc": float(score > 0), "step": step}
+        for question, task, score in samples
+    ]
+    (folder / f"{step}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+class TestCurve:
+    def test_held_out_intervals_resample_questions(self, tmp_path):
+        for step, right in ((10, 0.9), (0, 0.0), (2, 0.5)):
+            # 40 questions, two answers each that are always alike: 40 independent values, not 80.
+            samples = [(f"q{number}", "any", float(number < 40 * right)) for number in range(40) for _ in range(2)]
+            write_dump(tmp_path / "held_out", step, samples)
+        points = held_out_curve(tmp_path / "held_out")
+        assert [point.step for point in points] == [0, 2, 10]
+        assert [point.accuracy.estimate for point in points] == pytest.approx([0.0, 0.5, 0.9])
+        middle = points[1].accuracy
+        assert middle.clusters == 40
+        assert middle.high - middle.low == pytest.approx(2 * 1.96 * (0.25 / 40) ** 0.5, rel=0.2)
+
+    def test_training_rewards_by_task(self, tmp_path):
+        write_dump(tmp_path / "rollouts", 1, [("a", "near", 1.0), ("b", "far", 0.0), ("c", "near", 0.0)])
+        write_dump(tmp_path / "rollouts", 2, [("a", "near", 1.0)])
+        assert task_curves(tmp_path / "rollouts") == {"far": [(1, 0.0)], "near": [(1, 0.5), (2, 1.0)]}
+
+    def test_no_dumps(self, tmp_path):
+        assert held_out_curve(tmp_path / "none") == []
+        assert task_curves(tmp_path / "none") == {}
+
+    @pytest.mark.parametrize("training", [[], [(1, 0.1), (2, 0.4), (3, 0.2)]])
+    def test_is_drawn(self, tmp_path, training):
+        write_dump(tmp_path / "held_out", 0, [("a", "near", 1.0), ("b", "far", 0.0)])
+        plot_curve(held_out_curve(tmp_path / "held_out") if training else [], training, tmp_path / "reward.png")
+        assert (tmp_path / "reward.png").read_bytes().startswith(b"\x89PNG")
