@@ -241,7 +241,7 @@ def finished_report(
 
 
 def fingerprint(clips_folder: str | os.PathLike[str], config: QuestionConfig) -> str:
-    """SHA-256 over the engine's revision, the config and each clip's size and checksums of arrays, which end its file."""
+    """SHA-256 over the revision, the config and, of each clip, its size and the checksums of its arrays."""
     digest = hashlib.sha256(f"{_REVISION} {json.dumps(asdict(config), sort_keys=True)}".encode())
     index = find_clip_index(clips_folder)
     for row in read_clip_index(clips_folder):
