@@ -769,9 +769,169 @@ def _stock_does_not_log_components(stock: Callable) -> bool:
     return "reward_extra_info" not in inspect.getsource(stock)
 
 
+@adapts("verl.trainer.ppo.v1.trainer_base", "PPOTrainer._update_actor")
+def log_bypass_metrics_under_one_name(stock: Callable) -> Callable:
+    """How well rollout and actor agree is logged as `actor/rollout_corr/...` in bypass mode, not as `rollout_corr/...`.
+
+    With `policy_loss.loss_mode=bypass_mode` the actor measures it while it trains, instead of the trainer before, and
+    verl puts "actor/" in front of whatever the actor reports. Here it keeps the name that dashboards and tests know.
+    """
+
+    def _update_actor(self, batch, metrics, *args, **kwargs):
+        result = stock(self, batch, metrics, *args, **kwargs)
+        for key in [key for key in metrics if key.startswith("actor/rollout_corr/")]:
+            metrics[key.removeprefix("actor/")] = metrics.pop(key)
+        return result
+
+    return _update_actor
+
+
+@proves(log_bypass_metrics_under_one_name)
+def _stock_prefixes_all_metrics(stock: Callable) -> bool:
+    from verl.utils.py_functional import rename_dict
+
+    return "rollout_corr/k3_kl" not in rename_dict({"rollout_corr/k3_kl": 0.0}, "actor/")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # CPU lane only
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+@adapts("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer.__init__", where=cpu_platform_selected)
+def look_for_finished_rollouts_often(stock: Callable) -> Callable:
+    """The trainer looks every two seconds whether the rollouts are finished; no setting changes that.
+
+    A step of the tiny model takes not much longer. Here it looks four times a second.
+    """
+
+    def __init__(self, *args, poll_interval: float = 0.25, **kwargs):  # noqa: N807
+        stock(self, *args, poll_interval=poll_interval, **kwargs)
+
+    return __init__
+
+
+@proves(look_for_finished_rollouts_often)
+def _stock_waits_long(stock: Callable) -> bool:
+    return inspect.signature(stock).parameters["poll_interval"].default > 0.5
+
+
+@adapts(
+    "verl.workers.rollout.vllm_rollout.vllm_async_server",
+    "vLLMHttpServer._preprocess_engine_kwargs",
+    where=cpu_platform_selected,
+)
+def run_vllm_worker_inside_its_engine(stock: Callable) -> Callable:
+    """vLLM's engine burns a core while it waits for its worker process, which computes on another.
+
+    verl asks for vLLM's multi-process executor always. The engine then waits for an answer in shared memory by looking
+    again and again, which is right for a GPU that answers at once; a CPU loses half of its cores. An engine of one
+    worker can run it itself. vLLM's CPU platform grants that only while VLLM_ENABLE_V1_MULTIPROCESSING is 0, for it
+    would bind threads to cores otherwise, which this lane does not.
+    """
+
+    def _preprocess_engine_kwargs(self, engine_kwargs):
+        stock(self, engine_kwargs)
+        if self.replica_world_size == 1 and "distributed_executor_backend" not in engine_kwargs:
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+            engine_kwargs["distributed_executor_backend"] = "uni"
+
+    return _preprocess_engine_kwargs
+
+
+@proves(run_vllm_worker_inside_its_engine)
+def _stock_asks_for_processes(stock: Callable) -> bool:
+    from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
+
+    return '"distributed_executor_backend": "mp"' in inspect.getsource(vLLMHttpServer.launch_server)
+
+
+OTHER_ANSWERS = "mllm4d_other_answers"
+
+
+@adapts("verl.workers.rollout.vllm_rollout.vllm_async_server", "vLLMHttpServer.generate", where=cpu_platform_selected)
+def answer_all_rollouts_of_a_request(stock: Callable) -> Callable:
+    """verl sends one request to vLLM for every rollout, and of a request with several answers it returns the first.
+
+    With a tiny model, what vLLM's server does for a request costs as much as the answer. Here the other answers of a
+    request with `n` above 1 come with the first, in `extra_fields`; `group_rollouts` asks for them.
+    """
+
+    async def generate(self, prompt_ids, sampling_params, *args, **kwargs):
+        if sampling_params.get("n", 1) == 1:
+            return await stock(self, prompt_ids, sampling_params, *args, **kwargs)
+        server = _WatchedServer(self)
+        result = await stock(server, prompt_ids, sampling_params, *args, **kwargs)
+        result.extra_fields[OTHER_ANSWERS] = [
+            type(result)(
+                token_ids=answer.token_ids,
+                log_probs=[row[token].logprob for row, token in zip(answer.logprobs, answer.token_ids, strict=True)]
+                if answer.logprobs
+                else None,
+                stop_reason="completed" if answer.finish_reason in ("stop", "length") else answer.finish_reason,
+            )
+            for answer in server.engine.last.outputs[1:]
+        ]
+        return result
+
+    return generate
+
+
+class _WatchedServer:
+    """verl's vLLM server, with an engine that remembers what it answered last."""
+
+    def __init__(self, server: Any) -> None:
+        vars(self).update(_server=server, engine=_WatchedEngine(server.engine))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._server, name, value)
+
+
+class _WatchedEngine:
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.last: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    async def generate(self, *args: Any, **kwargs: Any) -> Any:
+        async for result in self._engine.generate(*args, **kwargs):
+            self.last = result
+            yield result
+
+
+@proves(answer_all_rollouts_of_a_request)
+def _stock_returns_the_first_answer(stock: Callable) -> bool:
+    return "outputs[0]" in inspect.getsource(stock)
+
+
+@adapts("verl.utils.torch_functional", "logprobs_from_logits_v2", where=cpu_platform_selected)
+def take_log_probs_of_all_tokens_at_once(stock: Callable) -> Callable:
+    """Without flash-attn, verl computes log-probabilities in a Python loop over rows, to save memory.
+
+    The loop is over sequences where logits are padded, and over tokens where they are packed, as they are in verl's
+    FSDP engine: 37,000 calls, and as many nodes of the backward pass, in a GRPO step of the tiny model. Here it is one
+    call for all rows.
+    """
+
+    def logprobs_from_logits_v2(logits, labels):
+        import torch
+
+        if logits.dtype not in (torch.float32, torch.float64):
+            return stock(logits, labels)
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
+        return -losses.view(labels.shape)
+
+    return logprobs_from_logits_v2
+
+
+@proves(take_log_probs_of_all_tokens_at_once)
+def _stock_loops_over_rows(stock: Callable) -> bool:
+    return "for logit in logits" in inspect.getsource(stock)
 
 
 @adapts("torch.distributed", "init_process_group", where=cpu_platform_selected)

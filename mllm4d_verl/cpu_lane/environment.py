@@ -18,6 +18,13 @@ def cpu_lane_environment() -> dict[str, str]:
         "FORCE_QWENVL_VIDEO_READER": "decord",
         # Both fork after the tokenizers' threads have started, which they warn about at every step.
         "TOKENIZERS_PARALLELISM": "false",
+        # Ray starts its workers at niceness 15: beside one other busy process they would get a thirtieth of a core.
+        "RAY_worker_niceness": "0",
+        # Ray would start workers ahead that nobody uses, as verl's have an environment of their own.
+        "RAY_prestart_worker_first_driver": "0",
+        # Nobody looks at Ray's dashboard: no events of tasks, and metrics once a minute.
+        "RAY_task_events_report_interval_ms": "0",
+        "RAY_metrics_report_interval_ms": "60000",
         # Neither needs to reach the network from a laptop or from CI.
         "VLLM_NO_USAGE_STATS": "1",
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -19,7 +19,7 @@ class _Results:
     """Results for one video tensor, by the settings they were computed with."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # what is computed once may be made of what is
         self.by_settings: dict[Any, Any] = {}
 
 
@@ -40,14 +40,22 @@ def process_once(preprocess: Callable) -> Callable:
 
         if not (isinstance(videos, list) and len(videos) == 1 and isinstance(videos[0], torch.Tensor)):
             return preprocess(self, videos, **kwargs)
-        results = _results_of(videos[0])
         settings = _settings(self, kwargs)
-        with results.lock:  # rollouts of a prompt come in at once, in threads: the others wait for the first
-            if settings not in results.by_settings:
-                results.by_settings[settings] = preprocess(self, videos, **kwargs)
-            return _own(results.by_settings[settings])
+        return _own(compute_once(videos[0], settings, lambda: preprocess(self, videos, **kwargs)))
 
     return remembered
+
+
+def compute_once(video: Any, settings: Any, compute: Callable[[], Any]) -> Any:
+    """The result of `compute`, which depends on a video tensor and hashable `settings`, kept as long as the tensor.
+
+    The result is shared: copy it before you change it.
+    """
+    results = _results_of(video)
+    with results.lock:  # rollouts of a prompt come in at once, in threads: the others wait for the first
+        if settings not in results.by_settings:
+            results.by_settings[settings] = compute()
+        return results.by_settings[settings]
 
 
 def _results_of(video) -> _Results:

@@ -48,8 +48,11 @@ def test_two_steps_with_checkpoint_resume_after_a_kill_and_merge(
         *(f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1"),
         *overrides,
     ]
-    marker = out / "checkpoints" / "latest_checkpointed_iteration.txt"
-    killed = run_command(command, tmp_path / "killed", until=lambda log: marker.exists())
+    marker, first = out / "checkpoints" / "latest_checkpointed_iteration.txt", out / "metrics" / "launch_000.jsonl"
+    # verl writes a step's metrics after its checkpoint.
+    killed = run_command(
+        command, tmp_path / "killed", until=lambda log: marker.exists() and bool(first.read_text().strip())
+    )
     assert marker.exists(), killed.output
     resumed_from = int(marker.read_text())
     assert resumed_from == 1
