@@ -45,10 +45,13 @@ KINDS = (
     ("idle Ray workers", r"ray::IDLE"),
     ("Ray daemons", r"gcs_server|raylet|ray/dashboard|ray/_private|log_monitor|default_worker"),
 )
-# What the recipe said before steps were made cheaper; `--baseline` runs with these too.
+# What the recipe said before steps were made cheaper; `--baseline` runs with these too. What the code does since then
+# (verl_compat.py: log-probabilities at once, polls) stays: the whole difference shows in a checkout of an older commit.
 BASELINE = (
     "algorithm.rollout_correction.bypass_mode=false",
+    "actor_rollout_ref.model.lora.merge=false",
     "actor_rollout_ref.actor.policy_loss.loss_mode=vanilla",
+    "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=8192",
     "actor_rollout_ref.rollout.max_num_seqs=64",
     "actor_rollout_ref.rollout.max_num_batched_tokens=4096",
     "actor_rollout_ref.rollout.agent.agent_loop_manager_class=null",
@@ -56,6 +59,9 @@ BASELINE = (
     "actor_rollout_ref.rollout.engine_kwargs.vllm.block_size=null",
     "+actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend=mp",
     "reward.num_workers=1",
+    "~ray_kwargs.ray_init.runtime_env.env_vars.OMP_NUM_THREADS",
+    "~ray_kwargs.ray_init.runtime_env.env_vars.MALLOC_MMAP_THRESHOLD_",
+    "~ray_kwargs.ray_init.runtime_env.env_vars.MALLOC_TRIM_THRESHOLD_",
 )
 
 
@@ -189,11 +195,13 @@ def run(
         key: sum(row.get(key, 0.0) for row in metrics) / steps for key in metrics[0] if key.startswith("timing_s")
     }
     total = sum(kinds.values())
+    sums = [sum(seconds.values()) for _, seconds in marks]
     return {
         "name": name,
         "overrides": overrides,
         "wall_s": (last[0] - first[0]) / steps,
         "processor_s": total,
+        "processor_s_by_step": [after - before for before, after in zip(sums, sums[1:], strict=False)],
         "tokens": tokens,
         "response_tokens": sum(row["response_length/mean"] for row in metrics) / steps,
         "processor_s_per_1000_tokens": total / tokens * 1000,
@@ -208,7 +216,8 @@ def run(
 def show(result: dict) -> None:
     print(f"\n{result['name']}: {' '.join(result['overrides'])}")
     print(f"  {'wall seconds a step':34}{result['wall_s']:8.1f}")
-    print(f"  {'processor seconds a step':34}{result['processor_s']:8.1f}")
+    steps = ", ".join(f"{seconds:.1f}" for seconds in result["processor_s_by_step"])
+    print(f"  {'processor seconds a step':34}{result['processor_s']:8.1f}  ({steps})")
     for kind, seconds in result["by_kind"].items():
         print(f"    {kind:32}{seconds:8.2f}")
     print(f"  {'tokens a step':34}{result['tokens']:8.0f}  (answers of {result['response_tokens']:.1f})")
