@@ -13,6 +13,7 @@ and system, all threads); other work on the machine changes wall times, and thes
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -201,7 +202,7 @@ def run(
         "overrides": overrides,
         "wall_s": (last[0] - first[0]) / steps,
         "processor_s": total,
-        "processor_s_by_step": [after - before for before, after in zip(sums, sums[1:], strict=False)],
+        "processor_s_by_step": [after - before for before, after in itertools.pairwise(sums)],
         "tokens": tokens,
         "response_tokens": sum(row["response_length/mean"] for row in metrics) / steps,
         "processor_s_per_1000_tokens": total / tokens * 1000,
