@@ -10,6 +10,7 @@ from mllm4d_verl.data_tools.schema import LETTERS
 from mllm4d_verl.data_tools.st_cot.compact import fixed_phrases
 
 _MOST_OPTIONS = 4
+_UNITS = ("meters", "degrees")
 _TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>", "</thinking>\n<answer>")
 
 
@@ -20,10 +21,27 @@ def phrases() -> list[str]:
     instead of 150, an answer in ST-CoT 57 instead of 120, and what is seen is told in single tokens.
     """
     lines = (line for text in _templates() for line in text.splitlines() if len(line.split()) > 1 and "{" not in line)
-    # An option and its letter, as `brief` and `st_cot_short` list them: the answer is one of the prompt's own tokens.
-    # To look up the letter behind a word, a model has to grow induction heads first, which takes thousands of steps.
-    options = (f" {label} {letter}" for label in (*DIRECTIONS, *DISTANCE_CHANGES) for letter in LETTERS[:_MOST_OPTIONS])
+    options = [text for text, parts in composed_tokens() if len(parts) > 1]
     return list(dict.fromkeys([*_TAGS, *fixed_phrases(), *options, *lines]))
+
+
+def composed_tokens() -> list[tuple[str, list[str]]]:
+    """An option, or its unit, with its letter, as `brief` and `st_cot_short` list them, and what they are made of.
+
+    An answer in words is then one of the prompt's own tokens, and the letter of a number stands right behind it. A
+    letter alone, as in <answer>, is made of the letter after a space.
+    """
+    labels = (*DIRECTIONS, *DISTANCE_CHANGES, *_UNITS)
+    letters = LETTERS[:_MOST_OPTIONS]
+    options = [(f" {label} {letter}", [f" {label}", f" {letter}"]) for label in labels for letter in letters]
+    return [*options, *((letter, [f" {letter}"]) for letter in letters)]
+
+
+def number_tokens() -> list[str]:
+    """Distances as options, estimates and coordinates write them, each to be one token."""
+    fine = [f" {hundredth / 100:.2f}" for hundredth in range(15, 400)]
+    coarse = [f"{tenth / 10:.1f}" for tenth in range(120)]
+    return [*fine, *(f" {number}" for number in coarse), *coarse]
 
 
 _WORDS = """

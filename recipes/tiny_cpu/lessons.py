@@ -55,11 +55,13 @@ class Lessons(NamedTuple):
 
     Attributes:
         captions: one row per clip; its own messages in `meta` ask for a caption and give it.
+        facts: of each of these clips, the lines that its caption consists of, in any order.
         exercises: (prompt, reply) of questions in which the caption stands in place of the video.
         motions: clip id -> what happens.
     """
 
     captions: list[QARow]
+    facts: list[list[str]]
     exercises: list[tuple[str, str]]
     motions: dict[str, Motion]
 
@@ -80,14 +82,18 @@ def make_lessons(world: Path, questions: Path) -> Lessons:
         found = row.meta["cues"]
         if "size" in found:
             cues[row.clip_id] = found
-    texts = {name: caption(motion, cues.get(name)) for name, motion in motions.items()}
+    rng = np.random.default_rng(len(rows))
+    facts = {name: facts_of(motion, cues.get(name), rng) for name, motion in motions.items()}
     first = {row.clip_id: row for row in reversed(rows)}
-    captions = [replace(row, id=f"{name}-caption", meta=_messages(texts[name])) for name, row in sorted(first.items())]
+    captions = [
+        replace(row, id=f"{name}-caption", meta=_messages("".join(facts[name]))) for name, row in sorted(first.items())
+    ]
     exercises = []
     for row in rows:
         prompt, reply = render_conversation(row, EXERCISE_TEMPLATE)
-        exercises.append((prompt["content"].replace("<video>", texts[row.clip_id]), reply["content"]))
-    return Lessons(captions, exercises, motions)
+        told = "".join(rng.permutation(facts[row.clip_id])).strip()
+        exercises.append((prompt["content"].replace("<video>", told), reply["content"]))
+    return Lessons(captions, [facts[row.clip_id] for row in captions], exercises, motions)
 
 
 def write_captions(lessons: Lessons, file: str | os.PathLike[str]) -> Path:
@@ -109,32 +115,39 @@ def motion_of(clip: Clip4D) -> Motion:
     )
 
 
-def caption(motion: Motion, cues: dict[str, Any] | None) -> str:
-    """A few plain sentences with all that the questions ask about.
+def facts_of(motion: Motion, cues: dict[str, Any] | None, rng: np.random.Generator) -> list[str]:
+    """All that the questions ask about, a fact to a line, each with its line break.
 
     Args:
         motion: of the clip.
-        cues: how the object looks (`meta["cues"]` of one of its questions); None leaves that sentence out.
+        cues: how the object looks (`meta["cues"]` of one of its questions); None leaves that line out.
+        rng: says of which lines the object is named by its shape, and of which it is "the red object".
     """
     travel_m = float(np.linalg.norm(motion.camera))
-    name = motion.description[:1].upper() + motion.description[1:]
+    names = (motion.description, f"{motion.description.rsplit(' ', 1)[0]} object")
+    lines = []
     if travel_m < _STILL_M:
-        parts = [camera_sentence("still")]
+        lines.append(camera_sentence("still"))
     else:
         way = way_of(motion.camera)
-        parts = [camera_sentence(way), f"The camera goes {travel_m:.1f} meters, to {_vector(motion.camera)}."]
+        lines += [camera_sentence(way), f"the camera goes {way} {travel_m:.1f} meters."]
+        lines.append(f"the camera ends at {_vector(motion.camera)}.")
     if cues is not None:
-        parts.append(sentence(f"{motion.description} {object_sentence(cues)}"))
+        lines.append(f"NAME {object_sentence(cues)}")
     if motion.moves:
         shift = motion.end - motion.start
         way = way_of(shift)
-        distance = f"{_OBJECT_WAY.get(way, way)} {float(np.linalg.norm(shift)):.1f} meters"
-        parts.append(f"{name} goes {distance}, from {_vector(motion.start)} to {_vector(motion.end)}.")
+        lines.append(f"NAME goes {_OBJECT_WAY.get(way, way)} {float(np.linalg.norm(shift)):.1f} meters.")
     else:
-        parts.append(f"{name} stays at {_vector(motion.end)}.")
+        lines.append("NAME stays.")
     first, last = float(np.linalg.norm(motion.start)), float(np.linalg.norm(motion.end - motion.camera))
-    parts.append(f"It is {first:.1f} meters away, then {last:.1f}.")
-    return " ".join(parts)
+    lines += [
+        f"NAME starts at {_vector(motion.start)}.",
+        f"NAME ends at {_vector(motion.end)}.",
+        f"NAME is {first:.1f} meters away at first.",
+        f"NAME is {last:.1f} meters away at the end.",
+    ]
+    return [f"{sentence(line.replace('NAME', names[int(rng.integers(2))]))}\n" for line in lines]
 
 
 def way_of(shift: NDArray[np.float64]) -> str:
@@ -146,8 +159,8 @@ def way_of(shift: NDArray[np.float64]) -> str:
 def drill(rng: np.random.Generator, with_numbers: bool) -> tuple[str, str]:
     """A list of options with what is to be found in it, and the option with its letter.
 
-    Reading the letter behind an option is most of what a direct answer needs. In a question it is one token of a
-    hundred; drills are nothing else.
+    The reply ends with the letter on a line of its own. To find an option and its letter is most of what a direct
+    answer needs. In a question that is one token of a hundred; drills are nothing else.
     """
     if with_numbers:
         value = float(np.exp(rng.uniform(*np.log(_NUMBERS_M))))
@@ -163,7 +176,7 @@ def drill(rng: np.random.Generator, with_numbers: bool) -> tuple[str, str]:
     listed = [options[place] for place in order]
     letter = LETTERS[listed.index(answer)]
     lines = ", ".join(f"{option} {LETTERS[place]}" for place, option in enumerate(listed))
-    return f"Options: {lines}.\n{wanted}\n{VERDICT}", f" {answer} {letter}.\n"
+    return f"Options: {lines}.\n{wanted}\n{VERDICT}", f" {answer} {letter}.\n{letter}\n"
 
 
 def lesson_texts(lessons: Lessons) -> list[str]:

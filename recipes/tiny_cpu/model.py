@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .corpus import default_corpus, phrases
+from .corpus import composed_tokens, default_corpus, number_tokens, phrases
 
 ARCHITECTURES = ("qwen3_vl", "qwen2_5_vl")
 
@@ -34,7 +34,6 @@ _SPLIT = (
 
 _HEAD_DIM = 32  # the smallest head vLLM's CPU attention takes
 _MROPE_SECTION = {"qwen3_vl": [6, 5, 5], "qwen2_5_vl": [4, 6, 6]}  # time, height, width; the sum is half a head
-_PLACE_STD = 1.5  # with fan_in_init; see there
 _PATCH_SIZE = {"qwen3_vl": 16, "qwen2_5_vl": 14}
 
 _CHAT_TEMPLATE = (
@@ -77,6 +76,7 @@ def build_tiny_model(
     rope_theta: float = 10_000.0,
     head_std: float = 0.02,
     fan_in_init: bool = False,
+    associative_init: bool = False,
 ) -> Path:
     """Write a random-weight checkpoint in Hugging Face format, float32, that transformers, verl and vLLM load.
 
@@ -108,12 +108,15 @@ def build_tiny_model(
             thousands; at a width of 100 it leaves every residual branch close to zero, and learning starts late. A
             learned embedding of the patches' places (Qwen3-VL) is drawn as large as the patches: at 0.02 it drowns, and
             what is left and what is right in a frame look alike for hundreds of steps.
+        associative_init: Qwen3-VL only. Numbers of up to two decimals are one token, and embeddings and attention start
+            near looking tokens up (`initial.start_associative`); `head_std` is not used then.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: unknown `arch`, or sizes that do not fit together.
+        ValueError: unknown `arch`, sizes that do not fit together, or `associative_init` of an architecture or a number
+            of layers that it is not made for.
     """
     if arch not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {arch!r}; known: {', '.join(ARCHITECTURES)}")
@@ -122,12 +125,18 @@ def build_tiny_model(
         if width <= 0 or width % _HEAD_DIM:
             raise ValueError(f"{name} must be a positive multiple of {_HEAD_DIM}, got {width}")
 
+    if associative_init and (arch != "qwen3_vl" or layers < 2):
+        raise ValueError(f"associative_init takes a qwen3_vl of two layers or more, got {layers} of {arch}")
+
     import torch
     from transformers import AutoModelForImageTextToText
 
+    from .initial import draw_by_fan_in, start_associative
+
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _train_tokenizer(default_corpus() if corpus is None else corpus, vocab_size)
+    kept = [*phrases(), *(number_tokens() if associative_init else ())]
+    tokenizer = _train_tokenizer(default_corpus() if corpus is None else corpus, vocab_size, kept)
     tokenizer.chat_template = _CHAT_TEMPLATE.replace(
         "{default_system}", _QWEN2_5_DEFAULT_SYSTEM if arch == "qwen2_5_vl" else ""
     )
@@ -153,8 +162,10 @@ def build_tiny_model(
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
         with torch.no_grad():
             if fan_in_init:
-                _draw_by_fan_in(model)
+                draw_by_fan_in(model)
             model.lm_head.weight.normal_(0.0, head_std)
+            if associative_init:
+                start_associative(model, tokenizer, composed_tokens())
             never_said = [token for token in SPECIAL_TOKENS if "vision" in token or "_pad" in token]
             model.lm_head.weight[tokenizer.convert_tokens_to_ids(never_said)] = 0.0
     model.save_pretrained(out)
@@ -163,19 +174,8 @@ def build_tiny_model(
     return out
 
 
-def _draw_by_fan_in(model: Any) -> None:
-    import torch
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv3d):
-            module.weight.normal_(0.0, module.weight[0].numel() ** -0.5)
-    places = getattr(model.model.visual, "pos_embed", None)
-    if places is not None:
-        places.weight.normal_(0.0, _PLACE_STD)
-
-
-def _train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Any:
-    """A byte-level BPE tokenizer, nearly with Qwen's split pattern, with Qwen's special tokens and our phrases."""
+def _train_tokenizer(corpus: Iterable[str], vocab_size: int, kept: Sequence[str]) -> Any:
+    """A byte-level BPE tokenizer, nearly with Qwen's split pattern, with Qwen's special tokens; `kept` stay whole."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -187,9 +187,9 @@ def _train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Any:
         ]
     )
     backend.decoder = decoders.ByteLevel()
-    added = [AddedToken(phrase, normalized=False) for phrase in phrases()]
+    added = [AddedToken(text, normalized=False) for text in kept]
     # The words beside a phrase have to become tokens as they stand beside it.
-    cut = re.compile("|".join(re.escape(phrase) for phrase in sorted(phrases(), key=len, reverse=True)))
+    cut = re.compile("|".join(re.escape(text) for text in sorted(kept, key=len, reverse=True)))
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(SPECIAL_TOKENS) - len(added),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
