@@ -130,20 +130,25 @@ def facts_of(motion: Motion, cues: dict[str, Any] | None, rng: np.random.Generat
         lines.append(camera_sentence("still"))
     else:
         way = way_of(motion.camera)
-        lines += [camera_sentence(way), f"the camera goes {way} {travel_m:.1f} meters."]
-        lines.append(f"the camera ends at {_vector(motion.camera)}.")
+        lines += [
+            camera_sentence(way),
+            f"the camera goes {way} {travel_m:.1f} meters.",
+            f"the camera travels {travel_m:.1f} meters.",
+            f"the camera ends at {_vector(motion.camera)}.",
+        ]
     if cues is not None:
         lines.append(f"NAME {object_sentence(cues)}")
     if motion.moves:
         shift = motion.end - motion.start
-        way = way_of(shift)
-        lines.append(f"NAME goes {_OBJECT_WAY.get(way, way)} {float(np.linalg.norm(shift)):.1f} meters.")
-    else:
-        lines.append("NAME stays.")
+        way, shift_m = way_of(shift), float(np.linalg.norm(shift))
+        lines += [
+            f"NAME goes {_OBJECT_WAY.get(way, way)} {shift_m:.1f} meters.",
+            f"NAME travels {shift_m:.1f} meters.",
+            f"NAME ends at {_vector(motion.end)}.",
+        ]
     first, last = float(np.linalg.norm(motion.start)), float(np.linalg.norm(motion.end - motion.camera))
     lines += [
         f"NAME starts at {_vector(motion.start)}.",
-        f"NAME ends at {_vector(motion.end)}.",
         f"NAME is {first:.1f} meters away at first.",
         f"NAME is {last:.1f} meters away at the end.",
     ]

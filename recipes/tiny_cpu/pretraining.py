@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 _MOVES_M = 0.2  # metres; what moves less has no direction
 _WAYS = (*DIRECTIONS, STILL)
-_PLACES = 12  # numbers of `_targets` that are places and displacements
+_PLACES = 21  # numbers of `_targets` that are places and distances
 _PLACES_WEIGHT = 2.0  # of these in the loss: distances, the hardest to tell, are computed from them
 _BETAS = (0.9, 0.98)  # AdamW's; 0.999 averages over more steps than a short training has
 _WARM_UP_STEPS = 20
@@ -69,11 +69,11 @@ class PretrainingConfig:
     tower_batch: int = 32
     tower_lr: float = 2.0e-3
     reading_steps: int = 150
-    language_steps: int = 420
-    language_lr: float = 4.0e-3
+    language_steps: int = 400
+    language_lr: float = 3.0e-3
     repetitions: int = 12
     repeated_tokens: tuple[int, int] = (6, 24)
-    captions: int = 8
+    captions: int = 12
     exercises: int = 4
     drills: int = 6
     lookups: int = 4
@@ -155,15 +155,25 @@ def pretrain(
 # ------------------------------------------------------------------------------------------------------------- sight
 
 
-def views(network: Any, patches: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+def views(
+    network: Any, patches: torch.Tensor, grid: torch.Tensor, draws: torch.Generator | None = None
+) -> torch.Tensor:
     """(B, T, width) the mean of the merged tokens of each of a clip's T frame pairs.
 
     Args:
         patches: (B, P, values) of one clip each.
         grid: (1, 3) patches of a clip in time, height, width.
+        draws: gives the tokens of a frame pair random weights, uniform over all that sum to 1: what is read then does
+            not hang on how attention spreads. None: the plain mean.
     """
+    import torch
+
     tokens = network.model.visual(patches.flatten(0, 1), grid_thw=grid.repeat(len(patches), 1)).pooler_output
-    return tokens.reshape(len(patches), int(grid[0, 0]), -1, tokens.shape[-1]).mean(2)
+    tokens = tokens.reshape(len(patches), int(grid[0, 0]), -1, tokens.shape[-1])
+    if draws is None:
+        return tokens.mean(2)
+    weights = -torch.rand(tokens.shape[:3], generator=draws).clamp_min(1e-9).log()
+    return (tokens * (weights / weights.sum(2, keepdim=True))[..., None]).sum(2)
 
 
 def _teach_sight(
@@ -189,7 +199,7 @@ def _teach_sight(
     batches = torch.Generator().manual_seed(seed)
     for step, take_step in _steps(parameters, config.tower_steps, config.tower_lr, weight_decay=0.01):
         chosen = torch.randint(train, (config.tower_batch,), generator=batches)
-        said = head(views(network, patches[chosen], grid).flatten(1))
+        said = head(views(network, patches[chosen], grid, batches).flatten(1))
         off = torch.nn.functional.smooth_l1_loss(said, (wanted[chosen] - mean) / std, reduction="none")
         take_step((off * weights).mean())
         report(step)
@@ -199,20 +209,21 @@ def _teach_sight(
 
 
 def _targets(motion: Motion) -> np.ndarray:
-    """What the tower is to tell, (12 + colours + shapes + 3 + 14,).
+    """What the tower is to tell, (21 + colours + shapes + 14,).
 
-    The camera's displacement, the object's start, end and displacement, metres; its looks as 0 and 1; the logarithm of
-    the distances that the camera moves, and of the object from the camera at the start and the end; and the directions
-    of camera and object as 0 and 1. What follows from the first twelve is there because it does so by no linear map,
-    and the language model has few layers.
+    The camera's displacement, the object's start, end and displacement, metres; how far the camera goes each of six
+    ways, metres; the logarithm of the distances that the camera moves, and of the object from the camera at the start
+    and the end; the object's looks as 0 and 1; and the directions of camera and object as 0 and 1. What follows from
+    the first twelve is there because it does so by no linear map, and the language model has few layers.
     """
     words = motion.description.split()
     looks = [float(name in words) for name in (*COLOURS, *SHAPES)]
     shift = motion.end - motion.start
     lengths = np.linalg.norm([motion.camera, motion.start, motion.end - motion.camera], axis=1)
     ways = [[float(way == name) for name in _WAYS] for way in (_way(motion.camera), _way(shift))]
-    places = [motion.camera, motion.start, motion.end, shift]
-    return np.concatenate([*places, looks, np.log(lengths + _MOVES_M), *ways])
+    six_ways = np.maximum([motion.camera, -motion.camera], 0).ravel()
+    places = [motion.camera, motion.start, motion.end, shift, six_ways]
+    return np.concatenate([*places, np.log(lengths + _MOVES_M), looks, *ways])
 
 
 def _way(shift: np.ndarray) -> str:
@@ -246,15 +257,18 @@ def _directions_right(said: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def _scale_tokens(network: Any, captions: list[_Sample], config: PretrainingConfig) -> None:
-    """Give words, merged tokens and deepstack tokens the same standard deviation."""
+    """Give words and merged tokens the same standard deviation, and nothing to the deepstack tokens.
+
+    The first step trained the merged tokens alone. Deepstack tokens are added to them between decoder layers; from
+    random weights they are noise as large as what is seen.
+    """
     import torch
 
     tower = network.model.visual
     sample = torch.stack([caption.patches for caption in captions[: config.tower_batch]])
-    found = tower(sample.flatten(0, 1), grid_thw=captions[0].grid.repeat(len(sample), 1))
-    outputs = [found.pooler_output, *found.deepstack_features]
-    for merger, tokens in zip([tower.merger, *tower.deepstack_merger_list], outputs, strict=True):
-        factor = config.token_std / float(tokens.std())
+    tokens = tower(sample.flatten(0, 1), grid_thw=captions[0].grid.repeat(len(sample), 1)).pooler_output
+    factors = [config.token_std / float(tokens.std()), *[0.0] * len(tower.deepstack_merger_list)]
+    for merger, factor in zip([tower.merger, *tower.deepstack_merger_list], factors, strict=True):
         merger.linear_fc2.weight.mul_(factor)
         merger.linear_fc2.bias.mul_(factor)
     words = network.get_input_embeddings().weight

@@ -51,7 +51,9 @@ def test_two_steps_with_checkpoint_resume_after_a_kill_and_merge(
     marker, first = out / "checkpoints" / "latest_checkpointed_iteration.txt", out / "metrics" / "launch_000.jsonl"
     # verl writes a step's metrics after its checkpoint.
     killed = run_command(
-        command, tmp_path / "killed", until=lambda log: marker.exists() and bool(first.read_text().strip())
+        command,
+        tmp_path / "killed",
+        until=lambda log: marker.exists() and first.exists() and bool(first.read_text().strip()),
     )
     assert marker.exists(), killed.output
     resumed_from = int(marker.read_text())
