@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-_NICE = 19  # Ray's workers have 15
+_NICE = 19  # the lowest priority; the main line keeps 0
 
 #: Does one piece of work; told whether it is in front of the user, who then sees its progress.
 Work = Callable[[bool], None]
