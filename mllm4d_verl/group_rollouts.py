@@ -34,6 +34,11 @@ _SINGLE_TURN = "single_turn_agent"
 _POSITIONS_KEPT = 512  # prompts whose position ids a worker remembers; a few kilobytes each
 
 
+# decord brings an FFmpeg that fills tables of its codecs when a first decoder opens, and aborts the process where two
+# threads do so at once ("Assertion ret >= 0 failed at libavcodec/bitstream.c"). verl decodes in a pool of threads.
+_DECODING = asyncio.Lock()
+
+
 class GroupLoop(SingleTurnAgentLoop):
     """The agent loop of all rollouts of one prompt: decodes the video and renders the prompt once.
 
@@ -52,8 +57,12 @@ class GroupLoop(SingleTurnAgentLoop):
 
     async def process_multi_modal_info(self, messages: list[dict]) -> dict:
         if self._media is None:
-            self._media = asyncio.ensure_future(super().process_multi_modal_info(messages))
+            self._media = asyncio.ensure_future(self._decode_alone(messages))
         return dict(await self._media)
+
+    async def _decode_alone(self, messages: list[dict]) -> dict:
+        async with _DECODING:
+            return await super().process_multi_modal_info(messages)
 
     async def ct_build_initial_tokens(self, messages, *args, mm_inputs_out=None, **kwargs) -> list[int]:
         if self._tokens is None:
