@@ -34,11 +34,6 @@ _SINGLE_TURN = "single_turn_agent"
 _POSITIONS_KEPT = 512  # prompts whose position ids a worker remembers; a few kilobytes each
 
 
-# decord brings an FFmpeg that fills tables of its codecs when a first decoder opens, and aborts the process where two
-# threads do so at once ("Assertion ret >= 0 failed at libavcodec/bitstream.c"). verl decodes in a pool of threads.
-_DECODING = asyncio.Lock()
-
-
 class GroupLoop(SingleTurnAgentLoop):
     """The agent loop of all rollouts of one prompt: decodes the video and renders the prompt once.
 
@@ -47,8 +42,9 @@ class GroupLoop(SingleTurnAgentLoop):
         unfinished: number of rollouts that have not ended.
     """
 
-    def __init__(self, *args: Any, rollouts: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, rollouts: int, decoding: asyncio.Lock, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._decoding = decoding
         self.rows: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
         self.unfinished = rollouts
         self._media: asyncio.Future | None = None
@@ -61,7 +57,7 @@ class GroupLoop(SingleTurnAgentLoop):
         return dict(await self._media)
 
     async def _decode_alone(self, messages: list[dict]) -> dict:
-        async with _DECODING:
+        async with self._decoding:
             return await super().process_multi_modal_info(messages)
 
     async def ct_build_initial_tokens(self, messages, *args, mm_inputs_out=None, **kwargs) -> list[int]:
@@ -129,6 +125,9 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             )
         super().__init__(config, llm_client, teacher_client, [LocalRewards(config)])
         self._groups: dict[str, GroupLoop] = {}
+        # decord brings an FFmpeg that fills tables of its codecs when a first decoder opens, and aborts the process
+        # where two threads do so at once ("Assertion ret >= 0 failed at libavcodec/bitstream.c"). verl decodes in threads.
+        self._decoding = asyncio.Lock()
         self._positions: OrderedDict[tuple, torch.Tensor] = OrderedDict()
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
@@ -145,6 +144,7 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                 dataset_cls=self.dataset_cls,
                 data_config=_Wrapped(self.config.data),
                 rollouts=rollouts,
+                decoding=self._decoding,
             )
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
