@@ -126,7 +126,8 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         super().__init__(config, llm_client, teacher_client, [LocalRewards(config)])
         self._groups: dict[str, GroupLoop] = {}
         # decord brings an FFmpeg that fills tables of its codecs when a first decoder opens, and aborts the process
-        # where two threads do so at once ("Assertion ret >= 0 failed at libavcodec/bitstream.c"). verl decodes in threads.
+        # where two threads do so at once ("Assertion ret >= 0 failed at libavcodec/bitstream.c"). verl decodes in
+        # threads.
         self._decoding = asyncio.Lock()
         self._positions: OrderedDict[tuple, torch.Tensor] = OrderedDict()
 
