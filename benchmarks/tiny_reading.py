@@ -28,8 +28,8 @@ _SIZE = {"hidden": 128, "layers": 3, "vision_hidden": 32, "vision_layers": 1, "v
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=300, help="training steps of each model")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and texts")
+    parser.add_argument("--steps", type=int, default=300, help="Number of training steps of each model.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the weights and of the texts.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for associative in (True, False):
@@ -47,7 +47,7 @@ def _train(folder: Path, steps: int, seed: int, scale_words: bool) -> None:
     config = pretraining.PretrainingConfig()
     torch.manual_seed(seed)
     network = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).train()
-    if scale_words:  # what the first step of the pretraining does for words
+    if scale_words:  # the pretraining does this to words, too
         words = network.get_input_embeddings().weight
         words.data.mul_(config.token_std / float(words.detach().std()))
     tokenizer, rng = AutoTokenizer.from_pretrained(folder), np.random.default_rng(seed)
