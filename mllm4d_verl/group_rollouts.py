@@ -42,9 +42,8 @@ class GroupLoop(SingleTurnAgentLoop):
         unfinished: number of rollouts that have not ended.
     """
 
-    def __init__(self, *args: Any, rollouts: int, decoding: asyncio.Lock, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, rollouts: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._decoding = decoding
         self.rows: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
         self.unfinished = rollouts
         self._media: asyncio.Future | None = None
@@ -53,12 +52,8 @@ class GroupLoop(SingleTurnAgentLoop):
 
     async def process_multi_modal_info(self, messages: list[dict]) -> dict:
         if self._media is None:
-            self._media = asyncio.ensure_future(self._decode_alone(messages))
+            self._media = asyncio.ensure_future(super().process_multi_modal_info(messages))
         return dict(await self._media)
-
-    async def _decode_alone(self, messages: list[dict]) -> dict:
-        async with self._decoding:
-            return await super().process_multi_modal_info(messages)
 
     async def ct_build_initial_tokens(self, messages, *args, mm_inputs_out=None, **kwargs) -> list[int]:
         if self._tokens is None:
@@ -125,10 +120,6 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             )
         super().__init__(config, llm_client, teacher_client, [LocalRewards(config)])
         self._groups: dict[str, GroupLoop] = {}
-        # decord brings an FFmpeg that fills tables of its codecs when a first decoder opens, and aborts the process
-        # where two threads do so at once ("Assertion ret >= 0 failed at libavcodec/bitstream.c"). verl decodes in
-        # threads.
-        self._decoding = asyncio.Lock()
         self._positions: OrderedDict[tuple, torch.Tensor] = OrderedDict()
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
@@ -145,7 +136,6 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                 dataset_cls=self.dataset_cls,
                 data_config=_Wrapped(self.config.data),
                 rollouts=rollouts,
-                decoding=self._decoding,
             )
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
@@ -239,7 +229,7 @@ class GroupAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             self._positions[key] = positions
             if len(self._positions) > _POSITIONS_KEPT:
                 self._positions.popitem(last=False)
-        multi_modal_inputs.pop("mm_token_type_ids", None)  # as verl's own does
+        multi_modal_inputs.pop("mm_token_type_ids", None)  # verl's own loop drops it, too
         rest = torch.arange(input_ids.shape[1] - vision)
         after = torch.cat((positions.new_tensor([vision]), (positions[0, 1:].max() + 1).expand(3)))
         return torch.cat((positions, (after[:, None] + rest)[None]), dim=2)

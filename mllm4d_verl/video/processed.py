@@ -19,7 +19,7 @@ class _Results:
     """Results for one video tensor, by the settings they were computed with."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # what is computed once may be made of what is
+        self.lock = threading.RLock()  # a computation may ask for another one of the same video
         self.by_settings: dict[Any, Any] = {}
 
 

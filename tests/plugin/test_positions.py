@@ -144,3 +144,25 @@ def test_every_adaptation_is_active_and_needed(name):
     """Fails when a new verl or transformers has mended a fault: then the adaptation can go."""
     assert ADAPTATIONS[name].active()
     assert ADAPTATIONS[name].still_needed()
+
+
+def test_decoders_open_one_after_another():
+    import threading
+    import time
+
+    open_now, most = [], []
+
+    class Reader:
+        def __init__(self):
+            open_now.append(self)
+            most.append(len(open_now))
+            time.sleep(0.01)
+            open_now.remove(self)
+
+    Reader.__init__ = ADAPTATIONS["open_one_decoder_at_a_time"].change(Reader.__init__)
+    threads = [threading.Thread(target=Reader) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 8
