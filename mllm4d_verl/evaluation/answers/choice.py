@@ -7,7 +7,8 @@ In this order, and the first that offers anything decides:
 5. the whole response as an answer: a letter, an option's text or number, "B. left", yes or no
 6. phrases: "the answer is (B)", "Final answer: B", "B is correct", in a dozen languages
 7. a letter that leads the first line or makes up the last one; a text in bold; one letter in brackets
-8. a short response, or a concluding sentence, that names one option and denies none but others
+8. a letter with its own text inside a sentence
+9. a short response, a concluding sentence, or a first one that names one option and denies none but others
 
 Several different answers are no answer. Nothing depends on the order of the options.
 """
@@ -17,9 +18,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from .options import Options, get_options, is_refusal
+from .options import Options, fold, get_options, is_refusal
 from .phrases import decide, statements
 from .statements import (
+    ANOTHER,
     NO_ANSWER,
     NO_SUCH,
     NOTHING,
@@ -39,6 +41,7 @@ _LEADING = re.compile(
     r"(?:[.:),;\]]|\s?[-=]\s|\s*\n|\s*$|\s+(?:because|since|as)\b| \()"
 )
 _REASONED = re.compile(r"\W{0,2}[A-J]\W{0,2} (?:because|since|as)\b")  # "(B) since (A) does not fit"
+_LETTER_ASKED = re.compile(r"\W{0,3}[A-J]\W{0,2}\?")
 _TRAILING = re.compile(r"[.!?:,]\s{1,4}[(\[\"']{0,2}([A-J])[)\]\"']{0,2}[.!]?$")
 _CAPITAL = re.compile(r"(?<![A-Za-z0-9'])[A-J](?![A-Za-z0-9'])")
 _BRACKETED = re.compile(r"\(([A-J])\)")
@@ -46,6 +49,25 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _CONCLUDES = re.compile(
     r"\b(?:so|therefore|thus|hence|overall|in conclusion|in summary|to conclude|consequently|as a result|finally|"
     r"this means|this (?:suggests|indicates|shows) that|we can (?:conclude|see|say) that)\b",
+    re.I,
+)
+# "A. No, wait. B.": a letter taken back for another one
+_TAKEN_BACK = re.compile(
+    r"\W{0,3}[A-J](?![A-Za-z0-9'])\W{1,4}(?:.{0,30}?)\b(?:wait|no(?=[,. ])(?! doubt)|actually|correction|sorry|hmm|"
+    r"second thought|scratch that)\b[^A-J]{0,40}?\W([A-J])\W{0,3}",
+    re.I | re.S,
+)
+# "(A. left is wrong.)", "(not left)": an aside that only denies
+_DENYING_ASIDE = re.compile(
+    r"\s?\((?:not\b[^()]{1,80}"
+    r"|[A-J][.)]? ?[^()]{0,100}?\b(?:wrong|incorrect|false|ruled out|excluded|not correct)[^()]{0,3})\)"
+)
+# "The movement is A. descending": a letter with its own text inside a sentence
+_LETTER_WITH_TEXT = re.compile(r"(?<![A-Za-z0-9'])[(\[]?([A-J])[.):\]]{1,2} {0,2}(?=([^\n]{1,120}))")
+# A first sentence that tells of the task or of one moment answers nothing.
+_NO_CONCLUSION = re.compile(
+    r"\b(?:frames?|first|initial(?:ly)?|starts?|begins?|beginning|question|asked|asks|let|let's|need|options?|choices?|will|"
+    r"whether|if|then|seconds?|step)\b",
     re.I,
 )
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -142,7 +164,7 @@ def _read_boxes(boxes: list[str], between: str, options: Options) -> Verdict:
 
 
 def _read_text(text: str, options: Options) -> Verdict:
-    plain = without_markup(text).strip(" \n_")
+    plain = _DENYING_ASIDE.sub("", without_markup(text)).strip(" \n_")
     if not plain.strip(".!?-,;: \n"):
         return _INVALID_EMPTY if not text.strip() else Verdict(reason=NO_ANSWER)
     quick = _QUICK.fullmatch(plain) if len(plain) < 12 else None
@@ -153,6 +175,9 @@ def _read_text(text: str, options: Options) -> Verdict:
     reading = only_letters(plain, options)
     if reading != NOTHING:
         return _verdict(reading, "letter")
+    taken_back = _TAKEN_BACK.fullmatch(plain) if len(plain) < _WHOLE_CHARS else None
+    if taken_back and taken_back[1].isupper():
+        return _whole_letter(taken_back[1], options)
     stated, rule = decide(list(statements(plain, options)), plain)
     led = _lead_and_end(plain, options)
     if stated != NOTHING:
@@ -173,7 +198,12 @@ def _lead_and_end(plain: str, options: Options) -> Reading:
     listed = Counter(letter for letter in _LIST_MARK.findall(plain) if letter in options.letters)
     marks = listed.keys()
     readings = []
-    if (len(marks) < 2 or _REASONED.match(plain)) and (options.has_yes_and_no or _LEADING.match(plain)):
+    is_asked = _LETTER_ASKED.match(plain)  # "A? No."
+    if (
+        not is_asked
+        and (len(marks) < 2 or _REASONED.match(plain))
+        and (options.has_yes_and_no or _LEADING.match(plain))
+    ):
         readings.append(read_statement(plain, options, anywhere=False))
     last = lines[-1] if lines else ""
     if len(lines) > 1 and (first := options.exact(lines[0])) is not None:
@@ -204,6 +234,13 @@ def _is_second_time(line: str, listed: Counter[str]) -> bool:
 
 def _read_loosely(text: str, plain: str, options: Options) -> Verdict:
     """Bold texts, one letter in brackets, one option named in few words or in the conclusion."""
+    pairs = {
+        letter for letter, following in _LETTER_WITH_TEXT.findall(plain[-4000:]) if _leads(following, letter, options)
+    }
+    if len(pairs) == 1 and not is_refusal(plain):
+        return Verdict(pairs.pop(), rule="letter and text")
+    if len(pairs) > 1:
+        return Verdict(reason=SEVERAL)
     bold = [Reading(letter) for span in _BOLD.findall(text)[-8:] if (letter := _bold(span, options))]
     reading = _agreed(bold)
     if reading.letter:
@@ -218,11 +255,38 @@ def _read_loosely(text: str, plain: str, options: Options) -> Verdict:
         return _verdict(_agreed([Reading(letter) for letter in bracketed | named]), "letter in brackets")
     if is_refusal(plain) and not named & options.refusing:
         return Verdict(reason="refusal")
-    if len(named) == 1:
-        return Verdict(named.pop(), rule="option named")
-    if len(named) > 1 or len(bracketed) > 1:
+    if len(named) > 1 or ANOTHER in named or len(bracketed) > 1:
         return Verdict(reason=SEVERAL)
-    return Verdict(reason=NO_ANSWER)
+    if named or is_short:
+        return Verdict(named.pop(), rule="option named") if named else Verdict(reason=NO_ANSWER)
+    first = _first_sentence_names(plain.splitlines() if options.is_numeric else sentences, options)
+    return Verdict(first, rule="first sentence") if first else Verdict(reason=NO_ANSWER)
+
+
+def _leads(text: str, letter: str, options: Options) -> bool:
+    """Whether a text begins with the option of a letter."""
+    index = options.letters.index(letter) if letter in options.letters else len(options.texts)
+    if index >= len(options.texts):
+        return False
+    option, start = fold(options.texts[index]), fold(text)
+    return bool(option) and start.startswith(option) and not start[len(option) : len(option) + 1].isalnum()
+
+
+def _first_sentence_names(sentences: list[str], options: Options) -> str | None:
+    """The option that a first sentence names, where no later one names another: the answer and then its reasons.
+
+    Where the options are numbers, any sentence may name it.
+    """
+    if options.is_numeric:
+        numbers = mentions("\n".join(sentences), options)
+        return numbers.pop() if len(numbers) == 1 else None
+    told = [sentence for sentence in sentences if not sentence.rstrip().endswith("?")]
+    named = set().union(*(mentions(sentence, options) for sentence in told))
+    if len(named) != 1 or ANOTHER in named or not sentences:
+        return None
+    first = sentences[0]
+    is_answer = first in told and not _NO_CONCLUSION.search(first) and mentions(first, options) == named
+    return named.pop() if is_answer else None
 
 
 def _bold(span: str, options: Options) -> str | None:

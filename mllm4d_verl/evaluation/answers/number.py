@@ -12,6 +12,7 @@ import re
 from mllm4d_verl.reward import mean_relative_accuracy
 
 from .options import NUMBER_WORDS
+from .phrases import announces_task
 from .statements import NO_ANSWER, SEVERAL
 from .text import MAX_SPOTS, answer_blocks, boxed, json_answers, take_apart, without_markup
 from .verdict import Verdict
@@ -34,8 +35,10 @@ _UNIT = (
     r"|(?:centi|milli|kilo)?(?:meters?|metres?)|[ckm]?m|inch(?:es)?|in|feet|foot|ft|yards?|yd)(?![\w²^])"
 )
 _NUMBER = re.compile(
-    r"(?<![\w.,^/])(?P<number>[-+]?(?:[0-9]{1,3}(?:,[0-9]{3}){1,4}(?![0-9])|[0-9]{1,15}(?:,[0-9]{1,2}(?![0-9]))?|(?=\.[0-9]))"
-    rf"(?:\.[0-9]{{1,15}})?(?:e[-+]?[0-9]{{1,2}})?)(?: {{0,2}}-?(?P<unit>{_UNIT}))?(?![\w^/]|\.[0-9]|,[0-9]{{3}})"
+    r"(?<![A-Za-z0-9_.,^/])(?P<number>[-+]?"
+    r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,4}(?![0-9])|[0-9]{1,15}(?:,[0-9]{1,2}(?![0-9]))?|(?=\.[0-9]))"
+    r"(?:\.[0-9]{1,15})?(?:e[-+]?[0-9]{1,2})?)"
+    rf"(?: {{0,2}}-?(?P<unit>{_UNIT}))?(?![A-Za-z0-9_²^/]|\.[0-9]|,[0-9]{{3}})"
 )
 _RANGE = re.compile(r"[0-9] {0,2}(?:[a-z²]{1,8} {0,2})?(?:-|~|to|or|and) {0,2}[0-9]")
 _NOT_ASKED = re.compile(
@@ -45,6 +48,40 @@ _NOT_ASKED = re.compile(
     re.M,
 )
 _WORD = re.compile(rf"\b(?:{'|'.join(word for word in NUMBER_WORDS if word not in ('none', 'one'))})\b")
+_SMALL = {
+    word: number for word, number in NUMBER_WORDS.items() if len(number) == 1 and word not in ("none", "zero", "once")
+}
+_TENS = dict(
+    zip(("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), range(20, 100, 10), strict=True)
+)
+_TEN = re.compile(rf"\b({'|'.join(_TENS)})(?:[- ]({'|'.join(_SMALL)})\b)?(?![a-z])")
+_AND_A_HALF = re.compile(r"\b([0-9]{1,6}|one|an?) ([a-z]{1,11} )?and a half\b")
+# "half a meter", "a quarter of a metre", "about a meter"
+_FRACTIONS = {
+    "half": "0.5",
+    "a half": "0.5",
+    "one half": "0.5",
+    "a quarter of": "0.25",
+    "three quarters of": "0.75",
+    "": "1",
+}
+_FRACTION = re.compile(
+    r"\b(?:(?P<of>(?:a |one )?half|a quarter of|three quarters of) (?:of )?(?:an? )?|an? )"
+    r"(?=(?:square )?(?:centi|milli|kilo)?(?:meters?|metres?)\b|foot\b|yard\b|inch\b)"
+)
+# Counts: "there is one chair", "there are no chairs"; "there is no way to tell" counts nothing.
+_ONE = re.compile(r"\b(?:is|are|was|only|exactly|just|count|counted|see|total of|contains|has) (?P<one>one)\b(?! of\b)")
+_NO = re.compile(
+    r"\bthere (?:is|are|was|were) (?P<no>no|none)\b"
+    r"(?! (?:way|doubt|information|indication|evidence|clear|reason|answer|sign|need|mention|question)\b)"
+)
+_SPACED_THOUSANDS = re.compile(rf"(?<![0-9.,])[0-9]{{1,3}}(?: [0-9]{{3}}){{1,3}}(?= ?{_UNIT}| {{0,3}}$)")
+# The same length once more: "2.5 m (about 8.2 feet)"
+_IN_BRACKETS = re.compile(
+    r"(?<=[a-z0-9²]) {0,2}\((?:or |i\.e\.,? |that is,? )?(?:about |approximately |roughly |~ ?|≈ ?|= ?)?"
+    rf"[0-9][0-9.,]{{0,12}} {{0,2}}{_UNIT}\.?\)"
+)
+_RESULT = re.compile(r"[0-9a-z²)] {0,2}(?:=|≈) {0,2}(?=[-+]?[0-9.])")
 _LABEL = re.compile(
     r"\b(?P<final>final )?(?:answer|result|estimate|estimation|total|prediction|conclusion)\b[\"')]{0,2}"
     r"(?: (?:is|was|would be|should be|comes to|are)\b:?| ?[:=]|\s{0,3}\n)[\s_]{0,8}"
@@ -100,14 +137,13 @@ def number_score(stated: float | None, value: float) -> float:
 
 
 def _in_text(text: str, unit: str | None) -> Verdict:
-    plain = without_markup(text).strip().lower()
-    plain = _WORD.sub(lambda match: NUMBER_WORDS[match[0]], plain)
-    if plain.rstrip(".") in ("one", "none", "zero"):
-        plain = NUMBER_WORDS[plain.rstrip(".")]
+    plain = _with_digits(without_markup(text).strip().lower(), is_count=unit is None)
     labels = []
     for count, match in enumerate(_LABEL.finditer(plain)):
         if count >= MAX_SPOTS:
             break
+        if announces_task(plain, match.start()):
+            continue
         labels.append((bool(match["final"]), plain[match.end() : match.end() + 200].partition("\n")[0]))
     chosen = [rest for is_final, rest in labels if is_final] or [rest for _, rest in labels]
     stated = [
@@ -126,9 +162,26 @@ def _in_text(text: str, unit: str | None) -> Verdict:
     return whole
 
 
+def _with_digits(plain: str, is_count: bool) -> str:
+    """Text in lower case with its number words as digits, and with each number once."""
+    plain = _TEN.sub(lambda match: str(_TENS[match[1]] + int(_SMALL.get(match[2], 0))), plain)
+    plain = _WORD.sub(lambda match: NUMBER_WORDS[match[0]], plain)
+    if plain.rstrip(".") in ("one", "none", "zero"):
+        return NUMBER_WORDS[plain.rstrip(".")]
+    plain = _AND_A_HALF.sub(lambda match: f"{match[1] if match[1].isdigit() else 1}.5 {match[2] or ''}", plain)
+    plain = _IN_BRACKETS.sub("", _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), plain))
+    if is_count:
+        plain = _ONE.sub(lambda match: match[0][: -len("one")] + "1", plain)
+        return _NO.sub(lambda match: match[0][: -len(match["no"])] + "0", plain)
+    return _FRACTION.sub(lambda match: f"{_FRACTIONS[match['of'] or '']} ", plain)
+
+
 def _only_number(text: str, unit: str | None) -> Verdict:
     """The one number of a text; numbers of frames, steps and times of day are not looked at."""
     text = _NOT_ASKED.sub(" ", text)
+    *_, result = [None, *_RESULT.finditer(text[-2000:])]
+    if result:  # "5 m x 6 m = 30 m2": a calculation states its result
+        text = text[-2000:][result.end() :]
     numbers: set[float] = set()
     for count, match in enumerate(_NUMBER.finditer(text)):
         if count >= _MANY:

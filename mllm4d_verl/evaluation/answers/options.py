@@ -32,14 +32,22 @@ _SAME_WORD = {
     "cannot": "can not",
     "further": "farther",
 }
+_NOT = re.compile("n't", re.I)
 _TWO_WORDS = re.compile(r"\b(?:counter|anti) clockwise\b")
+_CORNERS = (("upper left", "up and left"), ("upper right", "up and right"), ("lower left", "down and left"))
+_CORNERS += (("lower right", "down and right"),)
 # "right" that is no direction, "no" that denies nothing
 _NO_DIRECTION = re.compile(
     r"\bright (?=(?:answer|option|choice|letter|now|away|before|after|behind|in front|next to|at start|at end)\b)"
     r"|(?:(?<=\byou're )|(?<=\byou are )|(?<=\bthat's )|(?<=\ball ))right (?=[,.:;!])"
     r"|(?:(?<=give )|(?<=gives )|(?<=gave )|(?<=stands )|(?<=stood )|(?<=ends ))up\b"
+    r"|(?:(?<=sit )|(?<=sits )|(?<=sat )|(?<=lie )|(?<=lies )|(?<=slows ))down\b"
 )
 _NO_DENIAL = re.compile(r"\bno (?=(?:doubt|question|problem)\b)")
+#: Options that count things by name, "Option 2" or "Sentence 3": the number is a name, not a quantity.
+_NUMBERED = re.compile(
+    r"\s*(?:option|choice|sentence|statement|description|answer|figure|image|picture|frame|video)\b", re.I
+)
 #: Option texts that stand in every sentence with another meaning: read as whole answers and at the start only.
 _COMMON = frozenset({"yes", "no", "not", "i", "it", "one", "is", "in", "on", "to", "of", "and", "or"})
 _REFUSAL = re.compile(
@@ -89,9 +97,16 @@ class Options:
         return {form: letter for form, letter in (keys | own).items() if form and letter}
 
     @cached_property
+    def other_orders(self) -> frozenset[str]:
+        """Words that say an option of two things in another order than it does."""
+        return frozenset(other for form in self.by_words for other in _other_orders(form)) - self.by_words.keys()
+
+    @cached_property
     def is_numeric(self) -> bool:
         """Whether every option is a number, with or without a unit."""
-        return bool(self.texts) and all(stated_number(text) is not None for text in self.texts)
+        return bool(self.texts) and all(
+            stated_number(text) is not None and not _NUMBERED.match(text) for text in self.texts
+        )
 
     @cached_property
     def has_yes_and_no(self) -> bool:
@@ -105,7 +120,8 @@ class Options:
     @cached_property
     def mentions(self) -> re.Pattern[str] | None:
         """Finds the words of any option among words, the longest first; None where there is nothing to look for."""
-        forms = sorted((form for form in self.by_words if form not in _COMMON), key=lambda form: (-len(form), form))
+        known = [*self.by_words, *self.other_orders]
+        forms = sorted((form for form in known if form not in _COMMON), key=lambda form: (-len(form), form))
         if not forms or self.is_numeric:
             return None
         return re.compile(rf"(?<![^ ])(?:{'|'.join(map(re.escape, forms))})(?![^ ])")
@@ -162,20 +178,24 @@ def fold(text: str) -> str:
 
 def words(text: str) -> str:
     """Words and marks of a text, lower case, one space between; articles left out, spellings made alike."""
-    lowered = text.casefold().replace("n't", " not")
-    tokens = []
-    found = _WORD.findall(lowered)
+    tokens: list[str] = []
+    found = _WORD.findall(_NOT.sub(" not", text))
     for token, following in zip_longest(found, found[1:], fillvalue="."):
-        if token in _ARTICLES and following[0].isalnum():  # not the letter of "left A."
+        is_name = token == "A" and bool(tokens) and tokens[-1][0].isalnum()  # "Sentence A"
+        token = token.casefold()
+        if token in _ARTICLES and following[0].isalnum() and not is_name:  # not the letter of "left A."
             continue
         if "-" in token and not token[0].isdigit():
             token = token.replace("-", "")
         token = _SAME_WORD.get(token, token)
         tokens.append("." if token == "\n" else token)
     joined = _TWO_WORDS.sub("counterclockwise", " ".join(tokens))
+    if "er left" in joined or "er right" in joined:
+        for corner, directions in _CORNERS:
+            joined = joined.replace(corner, directions)
     return (
         _NO_DENIAL.sub("", _NO_DIRECTION.sub("", joined))
-        if "right" in joined or "no " in joined or " up" in joined
+        if "right" in joined or "no " in joined or " up" in joined or " down" in joined
         else joined
     )
 
@@ -187,6 +207,15 @@ def key_words(text: str) -> str:
 
 def _key(own: str) -> str:
     return _MOVING.sub("", _IN_THE_VIDEO.sub("", _THERE_IS.sub("", own)))
+
+
+def _other_orders(form: str) -> list[str]:
+    """Other ways to say two things that hold at once: "left and up" -> "up and left", "up and to left", "up left"."""
+    first, conjunction, second = form.partition(" and ")
+    if not conjunction or " and " in second or max(len(first.split()), len(second.split())) > 2:
+        return []
+    pairs = ((first, second), (second, first))
+    return [f"{a}{between}{b}" for a, b in pairs for between in (" and ", " and to ", " ")]
 
 
 def _own_words(text: str) -> str:

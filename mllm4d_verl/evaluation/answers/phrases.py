@@ -12,12 +12,21 @@ from .statements import NOTHING, Reading, read_statement
 from .text import MAX_SPOTS
 
 _IS = r"(?:is|was|are|would be|should be|must be|will be|has to be|can be|seems to be|appears to be|likely is)"
-# "the answer is B", "Final Answer: B", "Ans. (B)", "### Final Answer\nB"
+_ADVERB = (
+    r"(?: (?:clearly|obviously|definitely|certainly|undoubtedly|surely|most likely|most probably|likely|probably|"
+    r"therefore|thus|hence|then|simply|indeed|still|also|again))"
+)
+_INSERTION = (
+    r"(?:,? (?:here|in this case|in this (?:video|clip|scene|question)|for (?:the|this) (?:video|clip|question|case)"
+    r"|to (?:the|this) question),?|, [^,.\n]{1,40},)"
+)
+# "the answer is B", "Final Answer: B", "Ans. (B)", "### Final Answer\nB", "The answer here is clearly B"
 _LABEL = re.compile(
     r"\b(?<!each )(?<!every )(?<!all )(?<!ing )(?<!this )"
     r"(?P<noun>(?:(?P<final>final|last) )?(?:answer|ans|option|choice|selection|conclusion|prediction|response|output|"
     r"letter|verdict|assistant))\b[\"')]{0,2}"
-    rf"(?:(?: to (?:the|this) question)? {_IS}\b:?|(?: \(?[a-z ]{{1,20}}\))? ?(?:[:=]|=>|-(?= ))|\.(?= ?\()"
+    rf"(?:{_INSERTION}?(?: {_IS}{_ADVERB}?\b| would{_ADVERB} be| has got to be)(?:, [a-z ]{{1,20}},)?:?"
+    r"|(?: \(?[a-z ]{1,20}\))? ?(?:[:=]|=>|-(?= ))|\.(?= ?\()"
     r"|\s{0,3}\n(?=\s{0,6}\S))"
     r"[\s_]{0,8}",
     re.I,
@@ -51,12 +60,31 @@ _CHOOSE = re.compile(
     r"\(?(?P<letter>[A-J])\)?(?=[.!,;:)]|\s*$|\s*\n| the (?:correct|right|best|final)\b)",
     re.I,
 )
+# "the direction aligns with option B"
+_AGREES = re.compile(
+    r"\b(?:align(?:s|ed)? with|consistent with|agrees? with|corresponds? to|supports?|indicates?|suggests?|"
+    r"confirms?|fits?|matches|match) (?:the )?(?:option|choice|answer) \(?(?P<letter>[A-J])\)?(?![A-Za-z0-9'])"
+)
+# "to find the answer:" announces a task, and what follows is its first step
+_TASK = re.compile(
+    r"\bto (?:find|determine|get|reach|arrive at|figure out|give|provide|derive|identify|decide on|choose|select|"
+    r"obtain|state|conclude)(?: out)?(?: the| an| my| your| our)?(?: correct| right| best| most likely)? ?$",
+    re.I,
+)
+# A clause that says under what condition the answer would be so; how somebody looks at the video is no condition.
+_CONDITION_BEFORE = re.compile(
+    r"(?:^|[.!?\n;] {0,2})(?:so |then |and |but )?(?:if|when|unless|should|suppose|assuming|in case)\b"
+    r"(?! (?:we|you|i|one) (?:look|watch|observe|consider|examine|see|analy|compare|follow|go by|take|focus|pay|think))"
+    r"(?:(?!\b(?:but|however|so)\b)[^.!?\n;]){0,200}$",
+    re.I,
+)
+_OPTION_LINE = re.compile(r"\s{0,6}[(\[]?([A-J])[)\].:]\s?\S")
 _OTHER_LANGUAGES = re.compile(
     r"(?:答案|选项|選項|选择|選擇|应选|故选|选|選|正解|答え|答|정답|답|الإجابة|उत्तर|đáp án|ответ|respuesta|réponse|"
     r"reponse|antwort|lösung|resposta|risposta|cevap|jawaban)"
     r"(?: {0,2}(?:correcta|correcte|correta|corretta|finale?|đúng|верный|صحيحة))?[ :]{0,3}"
     r"(?:应该是|应为|是|为|為|は|은|는|es|est|ist|lautet|é|è|là|هي|है|adalah|-|=)?[ :]{0,3}"
-    r"(?:(?:la|le|die|a|o|lettre|letra|option|opción|opção|opzione|вариант|选项)\b ?)?"
+    r"(?:(?:la|le|die|a|o)\b ?)?(?:(?:lettre|letra|option|opción|opção|opzione|вариант|选项)\b ?)?"
     r"(?P<letter>[\"'(\[]{0,2}[A-J](?![A-Za-z0-9']))",
     re.I,
 )
@@ -83,10 +111,14 @@ def statements(text: str, options: Options) -> Iterator[Statement]:
     found: list[Statement] = []
     lowered = text.lower()
     for match in _stated(_LABEL, text) if any(noun in lowered for noun in _NOUNS) else ():
+        if match["noun"] == "LETTER":  # "$LETTER must be one of ..." of a repeated prompt
+            continue
+        if announces_task(text, match.start()) or _lists_options(text, match.end()):
+            continue
         reading = read_statement(_line(text, match.end()), options)
         found.append(Statement(match.start(), match.end(), reading, bool(match["final"])))
     has_letter = _LETTER_ALONE.search(text) is not None
-    for pattern in (_CORRECT, _CHOOSE) if has_letter else ():
+    for pattern in (_CORRECT, _CHOOSE, _AGREES) if has_letter else ():
         for match in _stated(pattern, text):
             if match["letter"].isupper():
                 reading = read_statement(_line(text, match.start("letter")), options, anywhere=False)
@@ -129,10 +161,28 @@ def _line(text: str, start: int) -> str:
 
 
 def _stated(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
-    """Matches that are not denied: "I do not think the answer is B"."""
+    """Matches that are neither denied, "I do not think the answer is B", nor the end of a condition."""
     for match in _first(pattern, text):
-        if not _DENIED.search(text[max(0, match.start() - 40) : match.start()]):
+        if _DENIED.search(text[max(0, match.start() - 40) : match.start()]):
+            continue
+        if not _CONDITION_BEFORE.search(text[max(0, match.start() - 220) : match.start()]):
             yield match
+
+
+def announces_task(text: str, start: int) -> bool:
+    """Whether the word at `start` is what a task is about, "to find the answer:": what follows is its first step."""
+    return _TASK.search(text[max(0, start - 60) : start]) is not None
+
+
+def _lists_options(text: str, start: int) -> bool:
+    """Whether several options follow, a line each: an echo of the question."""
+    letters = []
+    for line in text[start : start + 600].split("\n"):
+        match = _OPTION_LINE.match(line)
+        if match is None and line.strip():
+            break
+        letters += [match[1]] if match else []
+    return len(set(letters)) > 1
 
 
 def _first(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 from .options import NUMBER_WORDS, Options, fold, words
@@ -16,13 +17,25 @@ _FILLER = (
     r"(?:(?:the )?(?:correct |right |best )?(?:option|choice|letter|answer|letra|opción|lettre)s? {0,2}(?:is |[:.] ?)?)"
 )
 _LETTER = re.compile(
-    rf"[\"'(\[{{ ]{{0,4}}{_FILLER}?[\"'(\[{{ ]{{0,3}}([A-Za-z])(?![A-Za-z0-9'])([\"')\]}}]{{0,3}})", re.I
+    rf"[\"'(\[{{ ]{{0,4}}{_FILLER}?[\"'(\[{{ ]{{0,3}}([A-Za-z])(?![A-Za-z0-9]|'[A-Za-z])([\"')\]}}]{{0,3}})", re.I
+)
+# What a prompt writes where the letter belongs, "$LETTER" or "[your answer]", its dollar signs already removed.
+_PLACEHOLDER = re.compile(
+    r"[\"'({<\[ ]{0,3}(?:(?:LETTER|ANSWER|OPTION|CHOICE|YOUR[ _](?:ANSWER|CHOICE))\b"
+    r"|(?<=[<\[{(])(?:option )?(?:letter|answer|your answer|your choice)[>\]})])"
 )
 _SECOND = re.compile(
     r"[\s)\]\"'.]{0,4}(?:,? ?\b(?:or|and|nor)\b(?: maybe| perhaps| possibly)?|/|&|,|或|和|또는|oder|ou|y|o\b) {0,2}"
     r"(?:option |choice )?[(\[\"']{0,2}([A-J])"
     r"(?=$|[)\]\"'.,;:!?/&\s])(?!\s+(?:is|was|are|goes)\b)"
 )
+# A second letter after the text of the first: "A (left) or B (right)", "B. right or A. left".
+_SECOND_WITH_TEXT = re.compile(
+    r"[)\].:, ]{0,3}\(?(?P<own>[^()\n]{1,80}?)[)(, ]{1,3}(?:and/)?or(?: maybe| perhaps| possibly)? (?:option |choice )?"
+    r"[(\[]?(?P<other>[A-J])(?=[)\].:]| \(| {0,2}$)"
+)
+# What follows is a reason for the letter, not its text.
+_REASON = re.compile(r"(?:^|[ ,])(?:since|because|as|due to|for|given(?: that)?|considering)\b")
 # An article is followed by a word. These words follow a letter, not an article.
 _AFTER_LETTER = re.compile(
     r"\s+(?:because|since|as|due|for|which|given|based|and|or|nor|but|is|was|would|with|not|if|seems|fits|matches)\b"
@@ -53,14 +66,39 @@ _NOT_ASKED = re.compile(
     r"|^ {0,4}[0-9]{1,2}[.)] (?=\S)",
     re.M,
 )
+_NOT_BEFORE = re.compile(r"\b(?:not|rather than|instead of)(?: about| around| just| only)? $")
 _NUMBER_WORD = re.compile(
-    rf"\b(?:{'|'.join(word for word in NUMBER_WORDS if word not in ('one', 'none'))}|one(?= times?\b)|(?<=only )one)\b"
+    rf"\b(?:{'|'.join(word for word in NUMBER_WORDS if word not in ('one', 'none'))}"
+    r"|one(?= times?\b)|(?<=only )one(?! of\b))\b"
 )
 _DENIALS = frozenset(
-    {"not", "no", "never", "neither", "nor", "without", "rather", "instead", "than", "if", "whether", "unless"}
+    {"not", "no", "never", "neither", "nor", "without", "rather", "instead", "than", "unlikely", "fails", "failed"}
 )
+_CONDITIONS = frozenset({"if", "whether", "unless", "when"})  # deny what follows up to the end of the clause
 _CLAUSE_ENDS = frozenset(".!?;:,") | {"but"}
 _DENIAL_REACH = 4  # words between a denial and what it denies: "not moving to the left"
+_DENIED_BEFORE = re.compile(r"\b(?:away from|far from(?: [a-z]+)?|opposite(?: to| of)) $")
+_DENIED_AFTER = re.compile(
+    r"(?: (?:side|direction|option|choice|answer|motion|movement))?"
+    r" (?:(?:is|are|was|were|would be|must be|can be|could be|seems|appears)(?: also| clearly| therefore| obviously)?"
+    r" (?:not (?:what|how|case|best|correct|right|accurate|appropriate|possible|true|answer|option|supported|direction)"
+    r"|wrong|incorrect|false|inaccurate|impossible|ruled out|excluded|eliminated|dismissed|discarded)\b"
+    r"|(?:does|do|did|would|can) not (?:fit|match|describe|apply|align|hold|make sense|work|explain|be)\b)"
+)
+_JOINS = frozenset({"and", "or", "nor", ",", ", and", ", or"})
+# A hand is not a direction, a side is: "in his right hand", "on the right hand side".
+_OF_BODY = re.compile(
+    r" (?:hand|arm|leg|foot|knee|elbow|shoulder|eye|ear|cheek|wing|paw|thigh|ankle|wrist)s?\b(?! side)"
+)
+_DIRECTION = (
+    "left|right|up|down|toward|away|forward|backward|closer|farther|near|far|clockwise|counterclockwise|north|south|"
+    "east|west"
+)
+_OR_BEFORE = re.compile(rf"\b({_DIRECTION}) or (?:to )?$")
+_OR_AFTER = re.compile(rf" or (?:to )?({_DIRECTION})\b")
+#: Stands in `mentions` for what no option says: "towards or away" names two directions, whatever the options are, and
+#: "up and left" is more than "left" where "left and up" is an option.
+ANOTHER = "?"
 _DENIAL_CHARS = 60
 _SHORT_REST_WORDS = 8  # after a letter, so many words are its text; more are an explanation
 _LONGEST_STATEMENT = 300
@@ -87,8 +125,8 @@ def read_statement(text: str, options: Options, anywhere: bool = True) -> Readin
     text = text[:_LONGEST_STATEMENT].strip()
     if not text:
         return NOTHING
-    if _CONDITION.match(text):
-        return NOTHING  # "the answer would be A if ..."
+    if _CONDITION.match(text) or _PLACEHOLDER.match(text):
+        return NOTHING  # "the answer would be A if ...", "the answer is: $LETTER"
     denied = _NOT.match(text)
     if denied:
         text = text[denied.end() :]
@@ -129,6 +167,9 @@ def _read_letter(text: str, options: Options) -> Reading:
     second = _SECOND.match(rest)
     if second and second[1] in options.letters and second[1] != letter:
         return Reading(None, SEVERAL)
+    with_text = _SECOND_WITH_TEXT.match(rest)
+    if with_text and with_text["other"] in set(options.letters) - {letter} and options.exact(with_text["own"]):
+        return Reading(None, SEVERAL)
     return _check_rest(letter, rest, options)
 
 
@@ -140,11 +181,14 @@ def _check_rest(letter: str, rest: str, options: Options) -> Reading:
     exact = options.exact(said.rstrip(")] "))
     if exact is not None:
         return _same_text(letter, exact, options)
+    reason = _REASON.search(said)
+    if reason:
+        said = said[: reason.start()]
     if len(said.split()) > _SHORT_REST_WORDS:
         return Reading(letter)
     if options.has_yes_and_no and (answer := _YES_NO.match(said)):
         return _same_text(letter, options.by_text[answer[1].lower()], options)
-    mentioned = mentions(said, options) - options.refusing  # "B, but I am not sure"
+    mentioned = mentions(said, options) - options.refusing - {ANOTHER}  # "B, but I am not sure"
     if len(mentioned) == 1:
         return _same_text(letter, next(iter(mentioned)), options)
     return Reading(letter)
@@ -171,7 +215,7 @@ def only_letters(text: str, options: Options) -> Reading:
 
 def _mentioned(text: str, options: Options) -> Reading:
     named = mentions(first_sentence(text), options)
-    if len(named) > 1:
+    if len(named) > 1 or ANOTHER in named:
         return Reading(None, SEVERAL)
     if not named:
         return NOTHING
@@ -183,10 +227,11 @@ def _mentioned(text: str, options: Options) -> Reading:
 
 
 def mentions(text: str, options: Options) -> set[str]:
-    """Letters of the options that a text names and does not deny.
+    """Letters of the options that a text names and does not deny, and `ANOTHER` for what no option says.
 
     The longest option wins where one contains another. What follows "not", "neither", "rather than" within a few words
-    of the same clause is denied; "not moving left" denies "left" even where "not moving" is an option.
+    of the same clause is denied; "not moving left" denies "left" even where "not moving" is an option. So is what
+    follows "whether" in its clause, what "is wrong" or "does not fit" follows, and what something moves away from.
     """
     if not options.texts:
         return set()
@@ -198,21 +243,41 @@ def mentions(text: str, options: Options) -> set[str]:
     line = words(text)
     named: set[str] = set()
     found = list(pattern.finditer(line))
-    for number, match in enumerate(found):
-        following = found[number + 1] if number + 1 < len(found) else None
-        is_denial = match[0].startswith(("not ", "no "))
-        if is_denial and following and line[match.end() : following.start()].strip() in ("", "to", "toward", "in"):
+    following: re.Match[str] | None = None
+    is_following_denied = False
+    for match in reversed(found):
+        between = line[match.end() : following.start()].strip() if following else None
+        own, before = match[0], line[max(0, match.start() - _DENIAL_CHARS) : match.start()]
+        after = line[match.end() : match.end() + _DENIAL_CHARS]
+        denied_after = bool(_DENIED_AFTER.match(after)) or (is_following_denied and between in _JOINS)
+        following, is_following_denied = match, denied_after
+        if own.startswith(("not ", "no ")) and between in ("", "to", "toward", "in"):
             continue  # "not moving" before "left"
-        if not _is_denied(line[max(0, match.start() - _DENIAL_CHARS) : match.start()], own=match[0]):
-            named.add(options.by_words[match[0]])
+        if own == "toward" and between in ("", "to"):
+            continue  # a preposition before "left"
+        if denied_after or _OF_BODY.match(after) or _is_denied(before, own):
+            continue
+        named.add(options.by_words.get(own, ANOTHER))
+        if (_OR_BEFORE.search(before) or _OR_AFTER.match(after)) and not _is_option_beside(match, found, line):
+            named.add(ANOTHER)
     return named
 
 
+def _is_option_beside(match: re.Match[str], found: list[re.Match[str]], line: str) -> bool:
+    """Whether what stands beside an "or" is an option itself, which is counted by itself."""
+    ors = (" or ", " or to ")
+    return any(line[a.end() : b.start()] in ors for a, b in pairwise(found) if match in (a, b))
+
+
 def _is_denied(before: str, own: str) -> bool:
+    if _DENIED_BEFORE.search(before):
+        return True
     for distance, word in enumerate(reversed(before.split())):
-        if distance >= _DENIAL_REACH or word in _CLAUSE_ENDS:
+        if word in _CLAUSE_ENDS:
             return False
-        if word in _DENIALS:
+        if word in _CONDITIONS:
+            return True
+        if word in _DENIALS and distance < _DENIAL_REACH:
             return not own.startswith(("not ", "no ")) or word in ("rather", "instead", "than")
     return False
 
@@ -220,11 +285,12 @@ def _is_denied(before: str, own: str) -> bool:
 def _numbers_mentioned(text: str, options: Options) -> set[str]:
     lowered = _NUMBER_WORD.sub(lambda match: NUMBER_WORDS[match[0]], text.casefold())
     named: set[str] = set()
-    for number, match in enumerate(_NUMBER.finditer(_NOT_ASKED.sub(" ", lowered))):
+    listless = _NOT_ASKED.sub(" ", lowered)
+    for number, match in enumerate(_NUMBER.finditer(listless)):
         if number >= _MOST_NUMBERS:
             break
         letter = options.number(match[0])
-        if letter is not None:
+        if letter is not None and not _NOT_BEFORE.search(listless[max(0, match.start() - 20) : match.start()]):
             named.add(letter)
     return named
 

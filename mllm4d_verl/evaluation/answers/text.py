@@ -33,8 +33,10 @@ _SPECIAL = re.compile(
 )
 _REASONING = re.compile(r"<(/?)(?:think|thinking|reasoning|thought)>", re.I)
 _TAG = re.compile(r"<(/?)[ \t]{0,2}(?:answer|final_answer|ans|choice|option|conclusion)[ \t]{0,2}>", re.I)
-_BOXED = re.compile(r"\\(?:boxed|fbox) {0,2}\{((?:[^{}]|\{[^{}]{0,200}\}){0,200})\}")
-_LATEX = re.compile(r"\\(?:boxed|fbox|text|textbf|mathrm|mathbf) {0,2}\{([^{}]{0,200})\}")
+# The backslash is lost where a response went through a template, and "\\b" is a backspace where it went through JSON.
+_BOX = r"(?:\\(?:boxed|fbox)|(?<![A-Za-z\\])boxed|\x08oxed)"
+_BOXED = re.compile(rf"{_BOX} {{0,2}}\{{((?:[^{{}}]|\{{[^{{}}]{{0,200}}\}}){{0,200}})\}}")
+_LATEX = re.compile(rf"(?:{_BOX}|\\(?:text|textbf|mathrm|mathbf)) {{0,2}}\{{([^{{}}]{{0,200}})\}}")
 _JSON_KEY = re.compile(
     r"""["'](?:final[_ ]?answer|answer|choice|option|prediction|selected_option|correct_option|correct_answer)["']"""
     r"""[ \t\n]{0,8}:[ \t\n]{0,8}(?:"([^"\n]{0,300})"|'([^'\n]{0,300})'|(-?[0-9.]{1,24})"""
@@ -122,7 +124,7 @@ def answer_blocks(text: str) -> Blocks:
 
 def boxed(text: str) -> tuple[list[str], str]:
     r"""Contents of \boxed{...} in order, and what stands between the last two of them."""
-    if "\\" not in text:
+    if "oxed" not in text and "fbox" not in text:
         return [], ""
     found: list[str] = []
     between, end = "", 0
@@ -151,7 +153,7 @@ def without_markup(text: str) -> str:
     for mark in "*`#$":
         if mark in text:
             text = text.replace(mark, "")
-    if "\\" in text:
+    if "\\" in text or "oxed" in text:
         text = _LATEX.sub(r"\1", text)
         for mark in ("\\(", "\\)", "\\[", "\\]"):
             text = text.replace(mark, "")
