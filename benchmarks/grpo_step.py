@@ -47,7 +47,7 @@ KINDS = (
     ("Ray daemons", r"gcs_server|raylet|ray/dashboard|ray/_private|log_monitor|default_worker"),
 )
 # What the recipe said before steps were made cheaper; `--baseline` runs with these too. What the code does since then
-# (verl_compat.py: log-probabilities at once, polls) stays: the whole difference shows in a checkout of an older commit.
+# (verl_compat/: log-probabilities at once, polls) stays: the whole difference shows in a checkout of an older commit.
 BASELINE = (
     "algorithm.rollout_correction.bypass_mode=false",
     "actor_rollout_ref.model.lora.merge=false",

@@ -27,7 +27,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.utils.tokenizer import get_processor_token_id
 
 from mllm4d_verl.cpu_lane.environment import cpu_platform_selected
-from mllm4d_verl.verl_compat import OTHER_ANSWERS
+from mllm4d_verl.verl_compat.cpu_answers import OTHER_ANSWERS
 from mllm4d_verl.video.processed import compute_once
 
 _SINGLE_TURN = "single_turn_agent"

@@ -23,7 +23,7 @@ from mllm4d_verl.data_tools.schema import QARow, write_qa
 from mllm4d_verl.group_rollouts import GroupAgentLoopWorker, LocalRewards
 from mllm4d_verl.recipes.tiny_cpu.model import build_tiny_model
 from mllm4d_verl.training.recipe import find_recipe
-from mllm4d_verl.verl_compat import OTHER_ANSWERS
+from mllm4d_verl.verl_compat.cpu_answers import OTHER_ANSWERS
 
 STOCK = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 ROLLOUTS = 3

@@ -80,7 +80,7 @@ class TestRegistration:
 
     def test_failure_is_loud_once_and_verl_survives(self):
         code = """
-import mllm4d_verl.verl_compat as compat
+import mllm4d_verl.verl_compat.versions as compat
 compat.TESTED_VERL_VERSIONS = ("0.0",)
 import importlib, verl, mllm4d_verl.plugin as plugin
 print(plugin.failure)

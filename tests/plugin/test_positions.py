@@ -7,12 +7,10 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from mllm4d_verl.verl_compat import (
-    ADAPTATIONS,
-    fix_position_ids_of_equal_lengths,
-    qwen2_5_vl_positions,
-    use_the_models_own_rope_index,
-)
+from mllm4d_verl.verl_compat import ADAPTATIONS
+from mllm4d_verl.verl_compat.equal_lengths import fix_position_ids_of_equal_lengths
+from mllm4d_verl.verl_compat.sft_rope import use_the_models_own_rope_index
+from mllm4d_verl.video.positions import qwen2_5_vl_positions
 
 
 @pytest.fixture(scope="session")

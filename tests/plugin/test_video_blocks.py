@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mllm4d_verl.verl_compat import collapse_video_blocks, send_vllm_unexpanded_videos
+from mllm4d_verl.verl_compat.video_blocks import send_vllm_unexpanded_videos
+from mllm4d_verl.video.blocks import collapse_video_blocks
 
 START, END, PAD, IMAGE = 1, 2, 3, 4
 SPECIAL = {"<|vision_start|>": START, "<|vision_end|>": END, "<|video_pad|>": PAD, "<|image_pad|>": IMAGE}
