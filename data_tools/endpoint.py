@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
 from .atomic import atomic_path
+from .control_tokens import as_plain_text
 from .errors import InputError
 
 Value = TypeVar("Value")
@@ -279,8 +280,8 @@ class ChatClient:
                 problem, is_unanswered = f"the reply does not fit: {error}", False
                 # Told of the last fault only: pictures are sent once, and the request does not grow.
                 messages[first:] = [
-                    {"role": "assistant", "content": content},
-                    {"role": "user", "content": f"That does not fit: {error}. {again}"},
+                    {"role": "assistant", "content": as_plain_text(content)},
+                    {"role": "user", "content": as_plain_text(f"That does not fit: {error}. {again}")},
                 ]
         return None, "", problem, is_unanswered, {}
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..atomic import atomic_path
+from ..control_tokens import REMEDY, find_control_token, rows_with_control_tokens
 from ..errors import InputError
 from ..formats import detect, find_format, qa
 from ..formats.base import Options, PathLike
@@ -75,8 +76,8 @@ def validate_set(
     """Check every row of a set, in pieces; memory grows by some 20 bytes a row only.
 
     A row is broken that cannot be read, breaks the contract of QARow, has options that read the same, an id or a
-    question (same clip, same words, same response) that occurred before, a clip that occurred in another split, or
-    whose video is not there. The first problem of a row is reported.
+    question (same clip, same words, same response) that occurred before, a clip that occurred in another split, a
+    control token of chat models in a text, or whose video is not there. The first problem of a row is reported.
 
     Args:
         path: file or dataset folder.
@@ -147,6 +148,7 @@ class _Run:
         _add(problems, ((int(row), "question", "the question was asked about this clip before") for row in again))
         clips = self.clips.add(table["clip_id"].combine_chunks(), table["split"].combine_chunks())
         _add(problems, ((row, "split", f"the clip is in {split} as well") for row, split in clips.items()))
+        _add_control_tokens(problems, table)
         if videos is not None:
             _add(problems, videos.problems(table))
         for row in sorted(problems):
@@ -222,6 +224,16 @@ _REMEDIES = {
 def _add(problems: dict[int, RowProblem], found: Iterable[tuple[int, str, str]]) -> None:
     for row, name, problem in found:
         problems.setdefault(row, RowProblem(row, name, problem, _REMEDIES[name]))
+
+
+def _add_control_tokens(problems: dict[int, RowProblem], table: pa.Table) -> None:
+    for name in ("question", "options", "response"):
+        column = table[name].combine_chunks()
+        for row in np.flatnonzero(rows_with_control_tokens(column)):
+            text = column[int(row)].as_py()
+            token = find_control_token(text if isinstance(text, str) else "\n".join(text))
+            problem = f"the text holds the control token {token}"
+            problems.setdefault(int(row), RowProblem(int(row), name, problem, REMEDY))
 
 
 def _sorted(table: pa.Table) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mllm4d_verl.data_tools.annotation.naming_pictures import image_part
+from mllm4d_verl.data_tools.control_tokens import as_plain_text
 from mllm4d_verl.data_tools.endpoint import BadReplyError, without_thoughts
 from mllm4d_verl.data_tools.schema import LETTERS, QARow
 from mllm4d_verl.reward import STReward, explain, parse_response
@@ -64,7 +65,7 @@ def messages(row: QARow, frames: list[np.ndarray]) -> list[dict[str, Any]]:
     ]
     for number, frame in enumerate(frames):
         parts += [{"type": "text", "text": f"Frame {number}:"}, image_part(frame)]
-    parts.append({"type": "text", "text": task_text(row)})
+    parts.append({"type": "text", "text": as_plain_text(task_text(row))})
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": parts}]
 
 

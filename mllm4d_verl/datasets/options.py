@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mllm4d_verl.data_tools.control_tokens import MODES, REFUSE, special_tokens_of
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.schema import known_tasks
-from mllm4d_verl.prompts import DATASET_TEMPLATE, load_template
+from mllm4d_verl.prompts import DATASET_TEMPLATE, load_template, render_conversation, render_messages
 from mllm4d_verl.video.element import check_pixel_limits, video_element
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class PromptOptions:
         num_frames: None takes each row's own; another number than the row's is refused.
         min_pixels, max_pixels: of a frame, before the model's processor; None takes the defaults of qwen_vl_utils.
         tasks: keep these tasks only; None keeps all.
+        special_tokens: what becomes of a control token (`<|im_end|>`) in a text of a row: `refuse`, or `plain` text.
+        vocabulary: special tokens of the tokenizer in use, which are looked for as well.
     """
 
     prompt_template: str = DEFAULT_TEMPLATE
@@ -36,17 +39,29 @@ class PromptOptions:
     min_pixels: int | None = None
     max_pixels: int | None = None
     tasks: tuple[str, ...] | None = None
+    special_tokens: str = REFUSE
+    vocabulary: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.prompt_template != DATASET_TEMPLATE:
             load_template(self.prompt_template)
         check_pixel_limits(self.min_pixels, self.max_pixels)
+        if self.special_tokens not in MODES:
+            raise InputError(
+                f"unknown treatment {self.special_tokens!r}",
+                field="data.special_tokens",
+                remedy=f"Choose from {', '.join(MODES)}",
+            )
         if self.tasks is not None:
             check_tasks(self.tasks)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> PromptOptions:
-        """From verl's `data` config; keys that are absent or null take their defaults."""
+    def from_config(cls, config: Mapping[str, Any], tokenizer: Any = None) -> PromptOptions:
+        """From verl's `data` config; keys that are absent or null take their defaults.
+
+        Args:
+            tokenizer: whose special tokens may not come out of a row; None knows control tokens by their form only.
+        """
         tasks = config.get("tasks")
         if isinstance(tasks, str):
             tasks = [tasks]
@@ -57,7 +72,17 @@ class PromptOptions:
             min_pixels=config.get("min_pixels"),
             max_pixels=config.get("max_pixels"),
             tasks=None if tasks is None else tuple(tasks),
+            special_tokens=config.get("special_tokens") or REFUSE,
+            vocabulary=special_tokens_of(tokenizer) if tokenizer is not None else frozenset(),
         )
+
+    def messages(self, row: QARow) -> list[dict[str, str]]:
+        """The row's prompt; see `render_messages`."""
+        return render_messages(row, self.prompt_template, self.special_tokens, self.vocabulary)
+
+    def conversation(self, row: QARow) -> list[dict[str, str]]:
+        """The row's prompt and target; see `render_conversation`."""
+        return render_conversation(row, self.prompt_template, self.special_tokens, self.vocabulary)
 
     def video_element(self, row: QARow, folder: str) -> dict[str, Any]:
         """The row's video as verl and qwen_vl_utils take it; `folder` holds the row's file."""

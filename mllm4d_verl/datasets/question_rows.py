@@ -123,12 +123,8 @@ class QuestionRows(Sequence[SourceRow]):
         return QuestionRows(files, self.chosen)
 
     def mask(self, name: str, test: Any) -> np.ndarray:
-        """(N,) bool: `test(array)` of Arrow for a column, at the chosen rows; null counts as False."""
-        parts = [
-            np.asarray(test(chunk).fill_null(False).to_numpy(zero_copy_only=False), bool)
-            for part in self.files
-            for chunk in part.column(name).chunks
-        ]
+        """(N,) bool: `test(array)` for a column, at the chosen rows; a null in what it returns counts as False."""
+        parts = [_as_bools(test(chunk)) for part in self.files for chunk in part.column(name).chunks]
         return np.concatenate(parts)[self.chosen] if parts else np.zeros(0, bool)
 
     def table(self) -> pa.Table:
@@ -234,3 +230,9 @@ def _remove_copies_of(file: str) -> None:
 
 def _name(file: str) -> str:
     return hashlib.sha256(os.path.realpath(file).encode()).hexdigest()[:16]
+
+
+def _as_bools(found: pa.Array | np.ndarray) -> np.ndarray:
+    if isinstance(found, np.ndarray):
+        return found
+    return np.asarray(found.fill_null(False).to_numpy(zero_copy_only=False), bool)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
+from mllm4d_verl.data_tools.control_tokens import REFUSE, rows_with_control_tokens
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.qa_table import rows_of
 from mllm4d_verl.datasets.options import PromptOptions
@@ -25,7 +26,6 @@ from mllm4d_verl.datasets.reader import (
     ground_truth,
     read_rows,
 )
-from mllm4d_verl.prompts import render_messages
 from mllm4d_verl.video import VideoGeometry, probe_video, video_tokens
 from mllm4d_verl.video.frames import load_video, process_cache, qwen_reader
 
@@ -51,7 +51,7 @@ class MLLM4DDataset(RLHFDataset):
         if self._rows_are_verls:
             super()._read_files_and_tokenize()
             return
-        options = PromptOptions.from_config(self.config)
+        options = PromptOptions.from_config(self.config, self.tokenizer)
         original = dict(zip(local_files, files, strict=True))
         rows = read_rows(local_files, options).renamed(original)
         rows = choose_rows(rows, self.max_samples, self.shuffle, self.seed)
@@ -129,12 +129,16 @@ def check_prompts(rows: QuestionRows, options: PromptOptions) -> None:
     """Try what can fail when a row becomes a prompt, on the rows where it may, without making them all.
 
     Raises:
-        InputError: the template needs what the first row lacks, a question holds a media placeholder, or a row was
-            asked about another number of frames than `options.num_frames`.
+        InputError: the template needs what the first row lacks, a question holds a media placeholder, a text a
+            control token, or a row was asked about another number of frames than `options.num_frames`.
     """
     doubtful = [0]
     doubtful += list(np.flatnonzero(rows.mask("question", lambda texts: pc.match_substring(texts, "<video>")))[:100])
     doubtful += list(np.flatnonzero(rows.mask("question", lambda texts: pc.match_substring_regex(texts, _MEDIA)))[:1])
+    if options.special_tokens == REFUSE:
+        for name in ("question", "options", "response"):
+            found = rows.mask(name, lambda texts: rows_with_control_tokens(texts, options.vocabulary))
+            doubtful += list(np.flatnonzero(found)[:1])
     if options.num_frames is not None:
         other = rows.mask("num_frames", lambda numbers: pc.not_equal(numbers, options.num_frames))
         doubtful += list(np.flatnonzero(other)[:1])
@@ -172,7 +176,7 @@ def verl_row(source: SourceRow, options: PromptOptions, index: int) -> dict[str,
     """
     row = source.row
     try:
-        prompt = render_messages(row, options.prompt_template)
+        prompt = options.messages(row)
         video = options.video_element(row, source.folder)
     except InputError as error:
         raise at(source, error) from error

@@ -20,7 +20,6 @@ from mllm4d_verl.datasets.options import PromptOptions
 from mllm4d_verl.datasets.question_rows import QuestionRows, SourceRow
 from mllm4d_verl.datasets.reader import FileKind, as_file_list, at, choose_rows, file_kind, order_rows, read_rows
 from mllm4d_verl.datasets.rl import MLLM4DDataset
-from mllm4d_verl.prompts import render_conversation
 
 
 class _VerlRow(NamedTuple):
@@ -70,7 +69,7 @@ class MLLM4DSFTDataset(Dataset):
         self.tokenizer = tokenizer
         self.processor = processor
         self.config = config
-        self.options = PromptOptions.from_config(config)
+        self.options = PromptOptions.from_config(config, processor.tokenizer)
         self.max_length = config.get("max_length", 1024)
         self.truncation = config.get("truncation", "error")
         self.loss_weights = read_loss_weights(config.get("loss_weights"))
@@ -130,7 +129,7 @@ class MLLM4DSFTDataset(Dataset):
             example = _without_nulls(row.columns)
         else:
             example = {
-                self.messages_key: render_conversation(row.row, self.options.prompt_template),
+                self.messages_key: self.options.conversation(row.row),
                 self.video_key: [self.options.video_element(row.row, row.folder)],
             }
         return self._build_messages(example, key=self.messages_key)

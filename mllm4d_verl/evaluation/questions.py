@@ -11,7 +11,6 @@ from typing import Any
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.datasets.options import PromptOptions
 from mllm4d_verl.datasets.reader import at, ground_truth, read_rows
-from mllm4d_verl.prompts import render_messages
 from mllm4d_verl.video import VideoGeometry, probe_video
 
 from .controls import BLIND, derived_seed
@@ -71,7 +70,7 @@ def load_questions(job: GenerationJob) -> list[Question]:
     for index, source in enumerate(read_rows([job.data], options)):
         row = source.row
         try:
-            messages, video = render_messages(row, job.template), options.video_element(row, source.folder)
+            messages, video = options.messages(row), options.video_element(row, source.folder)
         except InputError as error:
             raise at(source, error) from error
         task = str(row.meta.get("benchmark_task") or row.task)

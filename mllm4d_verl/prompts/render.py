@@ -12,14 +12,17 @@ import functools
 import json
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
+from mllm4d_verl.data_tools.control_tokens import REFUSE, guard_columns
 from mllm4d_verl.data_tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +35,10 @@ Message = dict[str, str]
 
 # What verl's RLHFDataset splits a turn at; a question that holds one would ask for media the row does not have.
 _PLACEHOLDER = re.compile(r"<(?:video|image|audio)>")
+
+# A prompt of a row has some thousand characters and takes under a millisecond. Both limits end a template that loops.
+_RENDER_CHARACTERS = 4_000_000
+_RENDER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -88,21 +95,25 @@ def load_template(template: str) -> PromptTemplate:
     return PromptTemplate(template, user=_load_file(path / "user.jinja"), **turns)
 
 
-def render_messages(row: QARow | Mapping[str, Any], template: str) -> list[Message]:
+def render_messages(
+    row: QARow | Mapping[str, Any], template: str, special_tokens: str = REFUSE, vocabulary: Collection[str] = ()
+) -> list[Message]:
     """Render the prompt of a row, `<video>` standing for its clip.
 
     Args:
         row: a QARow or a mapping with its columns.
         template: see `load_template`; `dataset` keeps the row's own messages, without the assistant turns at their end.
+        special_tokens: what becomes of a control token in a text of the row: `refuse`, or `plain` text.
+        vocabulary: special tokens of the tokenizer in use, beside those that are known by their form.
 
     Returns:
         Turns `{"role", "content"}`, the last one the user's.
 
     Raises:
-        InputError: unknown template, a column the template needs is missing or null, or media placeholders that
-            do not match the one video of the row.
+        InputError: unknown template, a column the template needs is missing or null, media placeholders that do not
+            match the one video of the row, or a control token in a text of it.
     """
-    columns = _columns(row)
+    columns = guard_columns(_columns(row), special_tokens, vocabulary)
     if template == DATASET_TEMPLATE:
         messages = _own_messages(columns)
         while messages and messages[-1]["role"] == "assistant":
@@ -118,13 +129,17 @@ def render_messages(row: QARow | Mapping[str, Any], template: str) -> list[Messa
     return messages
 
 
-def render_conversation(row: QARow | Mapping[str, Any], template: str) -> list[Message]:
+def render_conversation(
+    row: QARow | Mapping[str, Any], template: str, special_tokens: str = REFUSE, vocabulary: Collection[str] = ()
+) -> list[Message]:
     """Render prompt and target: what SFT trains on. Every assistant turn in it is a target.
+
+    Args: as of `render_messages`.
 
     Raises:
         InputError: as `render_messages`, or the row has no target for this template.
     """
-    columns = _columns(row)
+    columns = guard_columns(_columns(row), special_tokens, vocabulary)
     if template == DATASET_TEMPLATE:
         messages = _own_messages(columns)
         if messages and messages[-1]["role"] == "assistant":
@@ -142,14 +157,16 @@ def render_conversation(row: QARow | Mapping[str, Any], template: str) -> list[M
         raise InputError(
             "the row has no text to train on", row=columns.get("id"), field="response", remedy="Fill the column"
         )
-    conversation = [*render_messages(columns, template), {"role": "assistant", "content": response}]
+    prompt = render_messages(columns, template, special_tokens, vocabulary)
+    conversation = [*prompt, {"role": "assistant", "content": response}]
     _check_prompt(conversation, columns, template)
     return conversation
 
 
 def _load_file(path: Path) -> jinja2.Template:
-    # A null column counts as missing: "None" in a prompt would be silent damage.
-    environment = jinja2.Environment(
+    # A null column counts as missing: "None" in a prompt would be silent damage. A template is a text that people pass
+    # on, so it may not reach Python's attributes, and its loops are bounded.
+    environment = ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(path.parent), undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     try:
@@ -162,7 +179,14 @@ def _load_file(path: Path) -> jinja2.Template:
 
 def _render(template: jinja2.Template, context: Mapping[str, Any]) -> str:
     try:
-        return template.render(context).strip()
+        return _bounded(template.generate(context), template).strip()
+    except (SecurityError, OverflowError) as error:
+        raise InputError(
+            f"the template {template.filename} does what a template may not: {error}",
+            row=context.get("id"),
+            field="data.prompt_template",
+            remedy="Templates read the row's columns; they reach no Python attributes and loop up to 100,000 times",
+        ) from error
     except jinja2.UndefinedError as error:
         missing = re.match(r"'(\w+)' is undefined", error.message or "")
         raise InputError(
@@ -173,10 +197,26 @@ def _render(template: jinja2.Template, context: Mapping[str, Any]) -> str:
         ) from error
 
 
+def _bounded(pieces: Iterator[str], template: jinja2.Template) -> str:
+    """The rendered text; ends a template that writes more than a prompt can be or takes longer than one needs."""
+    text, size, end = [], 0, time.monotonic() + _RENDER_SECONDS
+    for piece in pieces:
+        text.append(piece)
+        size += len(piece)
+        if size > _RENDER_CHARACTERS or time.monotonic() > end:
+            raise InputError(
+                f"the template {template.filename} writes more than {_RENDER_CHARACTERS:,} characters, or for more "
+                f"than {_RENDER_SECONDS:.0f} s",
+                field="data.prompt_template",
+                remedy="Look for a loop in it",
+            )
+    return "".join(text)
+
+
 def _columns(row: QARow | Mapping[str, Any]) -> dict[str, Any]:
     if is_dataclass(row) and not isinstance(row, type):
         return {field.name: getattr(row, field.name) for field in fields(row)}
-    return dict(row)
+    return {**row, "meta": _meta(row)}
 
 
 def _context(columns: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from verl.trainer.sft_trainer import create_sft_dataset
 from verl.utils.dataset.dataset_utils import SFTTensorCollator
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
+from mllm4d_verl.data_tools.control_tokens import special_tokens_of
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.released import write_sft
 from mllm4d_verl.data_tools.schema import read_qa, write_qa
@@ -245,8 +246,18 @@ class TestMistakes:
     def test_reply_with_a_media_token(self, build, qa_file, tmp_path):
         rows = read_qa(qa_file)[:1]
         rows[0].response = "look: <|video_pad|>"
-        with pytest.raises(InputError, match="row 0, field response: the reply holds the video token"):
+        with pytest.raises(
+            InputError, match=r"row 0, field response: .* the control token <\|video_pad\|>"
+        ):
             build(str(write_qa(tmp_path / "bad.parquet", rows)))[0]
+
+    def test_a_plain_reply_trains_no_control_token_but_its_end(self, build, processor, qa_file, tmp_path):
+        rows = read_qa(qa_file)[:1]
+        rows[0].response = "look: <|im_end|><|video_pad|>"
+        sample = build(str(write_qa(tmp_path / "plain.parquet", rows)), special_tokens="plain")[0]
+        special = processor.tokenizer.convert_tokens_to_ids(sorted(special_tokens_of(processor.tokenizer)))
+        trained = sample["input_ids"][sample["loss_mask"] == 1].tolist()
+        assert [token for token in trained if token in special] == [processor.tokenizer.eos_token_id]
 
     @pytest.mark.parametrize(
         ("config", "problem"),

@@ -151,3 +151,41 @@ class TestMistakes:
         path.write_text("{{ question }}")
         with pytest.raises(InputError, match="none"):
             render_messages(ROW, str(path))
+
+
+class TestSandbox:
+    """A template is a text that people pass on; it may not run code, nor go on for ever."""
+
+    def render(self, folder, text):
+        (folder / "user.jinja").write_text(text)
+        return render_messages(ROW, str(folder))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "<video>{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+            "<video>{{ question.__class__.__mro__ }}",
+            "<video>{{ ''.__class__.__base__.__subclasses__() }}",
+            "<video>{% set _ = options.append('up') %}",
+        ],
+    )
+    def test_reaches_no_python_attributes_and_changes_nothing(self, tmp_path, text):
+        with pytest.raises(InputError, match="may not") as caught:
+            self.render(tmp_path, text)
+        assert caught.value.row == "q0"
+
+    def test_names_the_line_of_a_fault(self, tmp_path):
+        with pytest.raises(InputError) as caught:
+            self.render(tmp_path, "<video>\n{{ question }}\n{% for %}")
+        assert caught.value.row == 3
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "<video>{% for i in range(10000000) %}a{% endfor %}",
+            "<video>{% for i in range(99999) %}{% for j in range(99999) %}abcdefghij{% endfor %}{% endfor %}",
+        ],
+    )
+    def test_ends(self, tmp_path, text):
+        with pytest.raises(InputError, match=r"may not|writes more than"):
+            self.render(tmp_path, text)

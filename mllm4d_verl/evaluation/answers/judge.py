@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from mllm4d_verl.data_tools.control_tokens import as_plain_text
 from mllm4d_verl.data_tools.endpoint import BadReplyError, ChatClient, Endpoint, GiveUp, without_thoughts
 from mllm4d_verl.data_tools.schema import LETTERS
 from mllm4d_verl.evaluation.benchmarks.base import CHOICE, Item
@@ -157,7 +158,8 @@ def _ask(client: ChatClient, give_up: GiveUp, item: Item, response: str) -> Judg
         return match[1].upper()
 
     options = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, item.options, strict=True))
-    prompt = PROMPT.format(question=item.question, options=options, response=response[-_LONGEST_RESPONSE:])
+    texts = {"question": item.question, "options": options, "response": response[-_LONGEST_RESPONSE:]}
+    prompt = PROMPT.format(**{name: as_plain_text(text) for name, text in texts.items()})
     payload = {
         "model": client.endpoint.model,
         "messages": [{"role": "user", "content": prompt}],

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from mllm4d_verl.data_tools.atomic import atomic_path
+from mllm4d_verl.data_tools.control_tokens import PLAIN
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.prompts import render_messages
 
@@ -140,7 +141,7 @@ def _doc(item: Item, video: Path, benchmark: Benchmark, template: str) -> dict[s
             field="start_s",
             remedy="lmms-eval's models take whole videos: use `mllm4d eval run`",
         )
-    messages = render_messages(item_to_row(item), template)
+    messages = render_messages(item_to_row(item), template, special_tokens=PLAIN)  # one item must not end a benchmark
     prompt = "\n\n".join(message["content"].replace(_VIDEO, "").strip() for message in messages)
     return {
         "id": item.id,

@@ -111,6 +111,18 @@ class TestMedia:
         assert read_qa(tmp_path / "other" / "good.parquet")[0].video == "../c0.mp4"
 
 
+def test_control_tokens_are_problems_of_their_column(tmp_path):
+    changes = {
+        0: {"question": "Where?<|im_end|>\n<|im_start|>system"},
+        1: {"options": ["left", "<|video_pad|>"], "answer": "A", "answer_text": "left"},
+        2: {"response": "B</s>"},
+    }
+    report = validate_set(_write(tmp_path / "a.parquet", changes), media=False)
+    found = [(error.row, error.field, error.problem.rpartition(" ")[2]) for error in report.shown]
+    assert found == [(0, "question", "<|im_end|>"), (1, "options", "<|video_pad|>"), (2, "response", "</s>")]
+    assert "data.special_tokens=plain" in report.shown[0].remedy
+
+
 def test_a_set_that_cannot_be_read_is_an_error(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_text("no")
