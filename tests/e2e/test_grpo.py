@@ -1,4 +1,4 @@
-"""`mllm4d train grpo`: Ray, FSDP, vLLM and the ST-reward; killed after a checkpoint, resumed, merged.
+"""`mllm4d train grpo`: Ray, FSDP, vLLM and the ST-reward; an agent loop killed after a checkpoint, resumed, merged.
 
 On real pixels, KITTI's, in the released RFT format, where they are; else on the procedural world.
 """
@@ -9,6 +9,7 @@ import json
 import math
 from pathlib import Path
 
+import psutil
 import pytest
 from kitti import KITTI, PROMPT, ask, read_prompts, write_clips
 from small_world import write_questions_of_small_world
@@ -18,9 +19,23 @@ from mllm4d_verl.data_tools.released import write_rft
 STEPS = 2
 
 
+def kill_workers(name: str, out: Path) -> list[int]:
+    """Kill -9 the Ray workers of this name that belong to the run in `out`; returns their process ids."""
+    killed = []
+    for process in psutil.process_iter():
+        try:
+            title = " ".join(process.cmdline())
+            if title.startswith(f"ray::{name}") and str(out) in process.environ().get("VERL_FILE_LOGGER_PATH", ""):
+                process.kill()
+                killed.append(process.pid)
+        except psutil.Error:
+            continue
+    return killed
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("pixels", ["real", "rendered"])
-def test_two_steps_with_checkpoint_resume_after_a_kill_and_merge(
+def test_two_steps_with_checkpoint_resume_after_a_lost_agent_loop_and_merge(
     pixels: str, tiny_model, run_command, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -49,12 +64,20 @@ def test_two_steps_with_checkpoint_resume_after_a_kill_and_merge(
         *overrides,
     ]
     marker, first = out / "checkpoints" / "latest_checkpointed_iteration.txt", out / "metrics" / "launch_000.jsonl"
-    # verl writes a step's metrics after its checkpoint.
-    killed = run_command(
-        command,
-        tmp_path / "killed",
-        until=lambda log: marker.exists() and first.exists() and bool(first.read_text().strip()),
-    )
+    lost: list[int] = []
+
+    def lose_an_agent_loop(log: str) -> bool:
+        # verl writes a step's metrics after its checkpoint.
+        if not lost and marker.exists() and first.exists() and first.read_text().strip():
+            lost.extend(kill_workers("GroupAgentLoopWorker", out))
+        return False
+
+    # Stock verl waits for ever for the rollouts of the process that is gone.
+    killed = run_command(command, tmp_path / "killed", until=lose_an_agent_loop)
+    assert lost, killed.output
+    assert killed.returncode != 0
+    # The second is Ray's own word, where the process was gone before the next step's prompts were handed to it.
+    assert "an agent loop has died" in killed.output or "ActorDiedError" in killed.output
     assert marker.exists(), killed.output
     resumed_from = int(marker.read_text())
     assert resumed_from == 1
