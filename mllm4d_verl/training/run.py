@@ -19,6 +19,7 @@ from typing import Any
 from mllm4d_verl.data_tools.errors import InputError
 
 from .command import TrainingJob, VerlCommand, build_command
+from .layout import check_resumable
 from .marks import Marks, MarksReached, read_marks
 from .merge import checkpoint_step, latest_checkpoint
 from .metrics import last_step, launch_metrics_file, read_metrics
@@ -89,8 +90,8 @@ def plan_training(job: TrainingJob, ambient: Mapping[str, str] | None = None) ->
         ambient: environment of the command; None means this process's.
 
     Raises:
-        InputError: unknown stage, missing data file, a configuration Hydra refuses, or `resume=False` with
-            checkpoints of an earlier run in the folder.
+        InputError: unknown stage, missing data file, a configuration Hydra refuses, `resume=False` with checkpoints of
+            an earlier run in the folder, or a checkpoint of another number of processes.
     """
     config = job.recipe.compose(job.stage, [text for text in job.hydra_overrides() if not text.startswith("hydra.")])
     previous = latest_checkpoint(job.checkpoints)
@@ -112,7 +113,10 @@ def plan_training(job: TrainingJob, ambient: Mapping[str, str] | None = None) ->
         has_marks=marks is not None,
     )
     log_file = job.out.absolute() / "logs" / f"{metrics_file.stem}.log"
-    return TrainingPlan(job, config, command, _total_steps(config), log_file, metrics_file, marks)
+    plan = TrainingPlan(job, config, command, _total_steps(config), log_file, metrics_file, marks)
+    if previous is not None and not _is_finished(plan, checkpoint_step(previous)):
+        check_resumable(previous, config)
+    return plan
 
 
 def run_training(

@@ -1,0 +1,45 @@
+"""How many processes a checkpoint was written by, and how many a run has: verl resumes only where they agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mllm4d_verl.data_tools.errors import InputError
+
+from .merge import checkpoint_step
+
+
+def trainer_processes(config: Any) -> int:
+    """Training processes of a composed configuration, on all nodes."""
+    return int(config.trainer.n_gpus_per_node) * int(config.trainer.get("nnodes", 1))
+
+
+def checkpoint_processes(checkpoint: Path) -> int | None:
+    """Processes that wrote a `global_step_N` folder, one shard each; None where verl's FSDP engine did not write it."""
+    actor = checkpoint / "actor" if (checkpoint / "actor").is_dir() else checkpoint
+    file = actor / "fsdp_config.json"
+    return int(json.loads(file.read_text(encoding="utf-8"))["world_size"]) if file.is_file() else None
+
+
+def check_resumable(checkpoint: Path, config: Any) -> None:
+    """Refuse to resume from a checkpoint of another number of processes.
+
+    verl names the files of a checkpoint by the number of processes (`model_world_size_2_rank_0.pt`) and cannot divide
+    them anew. It would say that a file is missing, after Ray was started and the model loaded.
+
+    Raises:
+        InputError: the numbers differ; the message says how to go on from the weights.
+    """
+    wrote, has = checkpoint_processes(checkpoint), trainer_processes(config)
+    if wrote is None or wrote == has:
+        return
+    raise InputError(
+        f"the checkpoint of step {checkpoint_step(checkpoint)} was written by {wrote} training processes, and this run "
+        f"has {has}: verl cannot resume from it",
+        file=checkpoint,
+        field="trainer.n_gpus_per_node, trainer.nnodes",
+        remedy=f"Train with {wrote} processes; or go on from the weights alone, with a new optimizer, step count and "
+        f"folder: `mllm4d train merge {checkpoint} HF`, then --model HF --out NEW",
+    )
