@@ -12,7 +12,9 @@ from .truth import Truth
 
 MAX_ANSWER_CHARS = 256  # longer ones are essays, not answers
 _LETTERS = tuple(chr(ord("A") + index) for index in range(26))
-MRA_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
+# Largest relative errors that count, in the very floats of VSI-Bench's code, numpy.linspace(.5, .95, 10) taken from 1:
+# an error that is exactly on a threshold counts there.
+MRA_TOLERANCES = tuple(1 - (0.95 if index == 9 else index * ((0.95 - 0.5) / 9) + 0.5) for index in range(10))
 
 _SPACES = re.compile(r"\s+")
 _LEAD_IN = re.compile(
@@ -61,16 +63,21 @@ def accuracy_reward(response: Response, truth: Truth) -> float:
 
 
 def mean_relative_accuracy(stated: float, true: float) -> float:
-    r"""Share of the thresholds theta in .50, .55, ..., .95 with |stated - true| / |true| < 1 - theta.
+    r"""Share of the thresholds theta in .50, .55, ..., .95 with |stated - true| / |true| <= 1 - theta.
 
-    VSI-Bench's MRA (arXiv 2412.14171, equation 1). A true 0 has no relative error: 1 for 0, else 0.
+    VSI-Bench's MRA as its code computes it, and lmms-eval and VLMEvalKit after it; equation 1 of the paper (arXiv
+    2412.14171) has `<`. A true 0 has no relative error: 1 for 0, else 0.
+
+    Example:
+        >>> mean_relative_accuracy(3, 4)  # 25% off: right at .50, .55, .60, .65, .70 and .75
+        0.6
     """
     if not (math.isfinite(stated) and math.isfinite(true)):
         return 0.0
     if true == 0.0:
         return 1.0 if stated == 0.0 else 0.0
     error = abs(stated - true) / abs(true)
-    return sum(error < 1.0 - theta for theta in MRA_THRESHOLDS) / len(MRA_THRESHOLDS)
+    return sum(error <= tolerance for tolerance in MRA_TOLERANCES) / len(MRA_TOLERANCES)
 
 
 def stated_number(answer: str) -> float | None:
