@@ -17,6 +17,7 @@ from mllm4d_verl.data_tools.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+_FAULTS_SHOWN = 5  # records of a benchmark that are named; the others are counted
 _EXIT_FAULT = 1
 _LINE_EVERY_S = 30.0  # a log without a terminal gets one line of progress so often
 _WAITING = "starting the model"
@@ -122,6 +123,11 @@ def run(
     asked = benchmark if data is None else data.name
     title = f"{Path(model).name or model} on {asked}, template {template}" + (f", {control}" if control else "")
     print_summary(result.summary, console, title=title)
+    faults = (result.run.get("benchmark") or {}).get("faults", {})
+    for id, fault in list(faults.items())[:_FAULTS_SHOWN]:
+        console.print(f"{id}: {fault}", soft_wrap=True, highlight=False, markup=False)
+    if len(faults) > _FAULTS_SHOWN:
+        console.print(f"{len(faults) - _FAULTS_SHOWN} further records at fault are in run.json.", highlight=False)
     console.print(f"Responses and figures: {result.folder}", soft_wrap=True, highlight=False, markup=False)
     if as_json:
         emit_json(result.to_dict())

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mllm4d_verl.evaluation.benchmark_score import BenchmarkScore, Figures
+    from mllm4d_verl.evaluation.statistics import Interval
 
 
 def score(
@@ -106,7 +107,7 @@ def _print(result: BenchmarkScore, console: Console, title: str) -> None:
         table.add_section()
     table.add_row(*_cells("all (micro)", result.overall), style="bold")
     macro = result.macro
-    table.add_row("mean of tasks (macro)", "", _percent(macro.estimate), _range(macro.low, macro.high), "", "", "")
+    table.add_row("mean of tasks (macro)", "", _percent(macro.estimate), _range(macro), "", "", "")
     console.print(table)
     for line in _notes(result):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -115,7 +116,15 @@ def _print(result: BenchmarkScore, console: Console, title: str) -> None:
 def _notes(result: BenchmarkScore) -> list[str]:
     answered = result.answered
     benchmark = answered.benchmark
-    lines = ["Strict counts an invalid response (no answer, or several) as wrong. Intervals resample whole videos."]
+    from mllm4d_verl.evaluation.wording import reliability_note
+
+    lines = [
+        "Strict counts an invalid response (no answer, or several) as wrong. Intervals take whole videos for "
+        "independent."
+    ]
+    groups = [*result.per_split.values(), *result.per_task.values(), result.overall]
+    if (note := reliability_note([*(figures.strict for figures in groups), result.macro])) is not None:
+        lines.append(note)
     if result.overall.invalid:
         reasons = result.to_dict()["invalid_reasons"]
         lines.append("Invalid: " + ", ".join(f"{reason} {count}" for reason, count in reasons.items()) + ".")
@@ -150,7 +159,7 @@ def _cells(name: str, figures: Figures) -> list[str]:
         name.replace("_", " "),
         str(figures.n),
         _percent(strict.estimate),
-        _range(strict.low, strict.high),
+        _range(strict),
         _percent(figures.chance),
         str(figures.invalid),
         _percent(figures.accuracy_over_valid),
@@ -161,8 +170,12 @@ def _percent(value: Any) -> str:
     return "-" if value is None else f"{value:.1f}%"
 
 
-def _range(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{low:.1f} to {high:.1f}"
+def _range(interval: Interval) -> str:
+    from mllm4d_verl.evaluation.wording import mark
+
+    low, high = interval.low, interval.high
+    text = "-" if low is None or high is None else f"{low:.1f} to {high:.1f}"
+    return text + mark(interval)
 
 
 def _some(ids: Any) -> str:

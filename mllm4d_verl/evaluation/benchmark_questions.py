@@ -14,9 +14,10 @@ from mllm4d_verl.data_tools.atomic import atomic_path
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.released import DEFAULT_NUM_FRAMES
 from mllm4d_verl.data_tools.schema import QARow, write_qa
-from mllm4d_verl.video import probe_video
+from mllm4d_verl.video import VideoInfo, probe_video
 
 from .benchmarks import Benchmark, Item, item_to_row
+from .benchmarks.base import UNREADABLE
 
 _MISSING_NAMED = 3
 
@@ -45,7 +46,9 @@ class FrameRule:
         return min(max(wanted - wanted % 2, 2), available - available % 2)
 
 
-def write_benchmark_rows(benchmark: Benchmark, media_root: str | Path, rule: FrameRule, folder: Path) -> Path:
+def write_benchmark_rows(
+    benchmark: Benchmark, media_root: str | Path, rule: FrameRule, folder: Path
+) -> tuple[Path, dict[str, str]]:
     """Write the benchmark as question rows into `folder`, in a file named by its content, unless it is there.
 
     Args:
@@ -54,10 +57,24 @@ def write_benchmark_rows(benchmark: Benchmark, media_root: str | Path, rule: Fra
         rule: for the frames.
         folder: of the run.
 
+    Returns:
+        The file, and the questions whose record is at fault: id -> what is wrong with it. Those that cannot be asked
+        are not in the file; a question whose part of the video is not there is asked about the whole video, as
+        benchmarks do that name the part in words alone.
+
     Raises:
-        InputError: videos are missing, or too short for the question.
+        InputError: videos are missing, or no question can be asked.
     """
-    rows = [_row(item, video, rule) for item, video in find_videos(benchmark, Path(media_root).expanduser())]
+    rows: list[QARow] = []
+    faults = {item.id: item.fault for item in benchmark.items if item.fault}
+    for item, video in find_videos(benchmark, Path(media_root).expanduser()):
+        row, fault = _row(item, video, rule)
+        if fault:
+            faults[item.id] = fault
+        if row is not None:
+            rows.append(row)
+    if not rows:
+        raise InputError("no question can be asked", file=benchmark.name, remedy="; ".join(list(faults.values())[:3]))
     digest = hashlib.sha256(json.dumps([asdict(row) for row in rows], sort_keys=True).encode()).hexdigest()[:12]
     name = Path(benchmark.name).stem
     file = folder / f"{name}-{digest}.parquet"
@@ -65,16 +82,17 @@ def write_benchmark_rows(benchmark: Benchmark, media_root: str | Path, rule: Fra
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(file) as temporary:
             write_qa(temporary, rows)
-    return file
+    return file, faults
 
 
 def find_videos(benchmark: Benchmark, media_root: Path) -> Iterator[tuple[Item, Path]]:
-    """Every item with its video's path on this machine.
+    """Every item that can be asked, with its video's path on this machine.
 
     Raises:
         InputError: some are missing; none is left out silently, since figures over the rest are another benchmark's.
     """
-    found = {item.video: find_video(item.video, media_root) for item in benchmark.items}
+    items = [item for item in benchmark.items if item.kind != UNREADABLE]
+    found = {item.video: find_video(item.video, media_root) for item in items}
     missing = [video for video, path in found.items() if path is None]
     if missing:
         raise InputError(
@@ -84,7 +102,7 @@ def find_videos(benchmark: Benchmark, media_root: Path) -> Iterator[tuple[Item, 
             field="--media-root",
             remedy="Fetch them; the folder has to hold them under their names, with or without their folders",
         )
-    for item in benchmark.items:
+    for item in items:
         path = found[item.video]
         assert path is not None
         yield item, path
@@ -100,24 +118,31 @@ def find_video(video: str, media_root: Path) -> Path | None:
     return next((path.absolute() for path in candidates if path.is_file()), None)
 
 
-def _row(item: Item, video: Path, rule: FrameRule) -> QARow:
+def _row(item: Item, video: Path, rule: FrameRule) -> tuple[QARow | None, str]:
+    """The question row, None where the video is too short for any; and what is wrong with it."""
     if item.num_frames is not None:
-        count = item.num_frames
-    else:
-        info = probe_video(video)
-        whole_s = info.num_frames / info.fps
-        start_s, end_s = item.start_s or 0.0, whole_s if item.end_s is None else min(item.end_s, whole_s)
-        # as qwen_vl_utils takes part of a video: the frames whose times lie in it
-        available = int(end_s * info.fps) - int(-(-start_s * info.fps // 1)) + (item.end_s is not None)
-        available = max(0, min(available, info.num_frames))
-        count = rule.count(available, end_s - start_s)
-        if count < 2:
-            raise InputError(
-                f"the question {item.id} is about {end_s - start_s:.2f} s of video, which hold fewer than 2 frames",
-                file=video,
-                field="video",
-            )
-    return replace(item_to_row(item, count), video=str(video))
+        return replace(item_to_row(item, item.num_frames), video=str(video)), ""
+    info, fault = probe_video(video), ""
+    count = _count_frames(item, info, rule)
+    if count < 2 and (item.start_s is not None or item.end_s is not None):
+        fault = (
+            f"{item.start_s or 0.0:g} to {item.end_s} s of {video.name} hold fewer than 2 frames; "
+            "the whole video is asked about"
+        )
+        item = replace(item, start_s=None, end_s=None)
+        count = _count_frames(item, info, rule)
+    if count < 2:
+        return None, f"{video.name} holds fewer than 2 frames; the question is not asked"
+    return replace(item_to_row(item, count), video=str(video)), fault
+
+
+def _count_frames(item: Item, info: VideoInfo, rule: FrameRule) -> int:
+    """Frames to sample of the part of the video that the item is about, fewer than 2 where there is no such part."""
+    whole_s = info.num_frames / info.fps
+    start_s, end_s = item.start_s or 0.0, whole_s if item.end_s is None else min(item.end_s, whole_s)
+    # as qwen_vl_utils takes part of a video: the frames whose times lie in it
+    available = int(end_s * info.fps) - int(-(-start_s * info.fps // 1)) + (item.end_s is not None)
+    return rule.count(max(0, min(available, info.num_frames)), end_s - start_s)
 
 
 def describe_rule(rule: FrameRule, media_root: str | Path) -> dict[str, Any]:

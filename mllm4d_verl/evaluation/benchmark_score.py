@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from mllm4d_verl.data_tools.atomic import atomic_path
 from .answers.judge import Judgement, agreement
 from .answers.score import Score, score_answers
 from .benchmarks.answered import Answered
-from .benchmarks.base import CHOICE, Item
-from .statistics import Interval, group_mean_interval, proportion_interval
+from .benchmarks.base import CHOICE, UNREADABLE, Item, count_options
+from .statistics import Interval, group_share_interval, proportion_interval
 
 SCORER_VERSION = "1"  # raised when the rules would read some response differently
 
@@ -30,8 +30,8 @@ class Figures:
         strict: accuracy with an invalid response counted as wrong, with its interval.
         invalid: responses that commit to no answer, or to several.
         accuracy_over_valid: accuracy over the other ones; None without any.
-        chance: accuracy of guessing, the mean of 1 / number of different options; None with numbers, or where options
-            are unknown.
+        chance: accuracy of guessing, the mean of 1 / number of different options, 0 for an unreadable question; None
+            with numbers, or where options are unknown.
     """
 
     n: int
@@ -126,7 +126,6 @@ def score_benchmark(
     def of(indices: Sequence[int]) -> Figures:
         return _figures([items[index] for index in indices], [scores[index] for index in indices])
 
-    macro_groups = answered.benchmark.macro_groups
     per_task = {task: of(indices) for task, indices in by_task.items()}
     return BenchmarkScore(
         answered=answered,
@@ -134,7 +133,7 @@ def score_benchmark(
         overall=of(range(len(items))),
         per_task=per_task,
         per_split={name: of(indices) for name, indices in by_split.items()},
-        macro=_macro(items, scores, per_task, macro_groups),
+        macro=_macro(items, scores, answered.benchmark.macro_groups),
         judgements=None if judgements is None else tuple(judgements),
         judge=judge if judgements is None else {**(judge or {}), **agreement(scores, judgements, items)},
     )
@@ -152,8 +151,9 @@ def write_scored(path: str | Path, result: BenchmarkScore) -> Path:
                 "clip_id": item.clip,
                 "task": item.task,
                 "splits": dict(item.splits),
-                "truth": {"answer": item.answer, "options": list(item.options), "value": item.value},
+                "truth": _truth(item),
                 "response": response,
+                "sample": answered.samples[index],
                 "choice": score.verdict.choice,
                 "number": score.verdict.number,
                 "rule": score.verdict.rule,
@@ -166,47 +166,44 @@ def write_scored(path: str | Path, result: BenchmarkScore) -> Path:
     return Path(path)
 
 
-def macro_mean(per_task: Mapping[str, float], groups: Mapping[str, str]) -> float:
-    """Mean over tasks, where tasks of one group (see `Benchmark.macro_groups`) are averaged first."""
-    by_group: dict[str, list[float]] = defaultdict(list)
-    for task, accuracy in per_task.items():
-        by_group[groups.get(task, task)].append(accuracy)
-    means = [sum(group) / len(group) for group in by_group.values()]
-    return sum(means) / len(means)
+def _truth(item: Item) -> dict[str, Any]:
+    """All that another scoring of the line needs: the centres for the reward, and the unit of a number."""
+    own = {"answer": item.answer, "options": list(item.options), "value": item.value, "unit": item.unit}
+    return {**(item.truth or {}), **{key: value for key, value in own.items() if value is not None or key == "value"}}
 
 
 def _figures(items: Sequence[Item], scores: Sequence[Score]) -> Figures:
     n, correct = len(items), sum(score.correct for score in scores)
     valid = [score.correct for score in scores if score.verdict.is_valid]
-    options = [len({option.casefold() for option in item.options}) for item in items]
-    known = all(item.kind == CHOICE for item in items) and all(options)
+    readable = [item for item in items if item.kind != UNREADABLE]
+    known = readable and all(item.kind == CHOICE and item.options for item in readable)
     return Figures(
         n=n,
         correct=correct,
         strict=_percent(proportion_interval([score.correct for score in scores], [item.clip for item in items])),
         invalid=n - len(valid),
         accuracy_over_valid=100 * sum(valid) / len(valid) if valid else None,
-        chance=100 * sum(1 / number for number in options) / n if known else None,
+        chance=100 * sum(1 / count_options(item.options) for item in readable) / n if known else None,
     )
 
 
-def _macro(items: Sequence[Item], scores: Sequence[Score], per_task: dict[str, Figures], groups: Any) -> Interval:
-    """Mean over tasks. Tasks of one macro group are averaged first, each weighing the same, as their benchmark does."""
-    estimate = macro_mean({task: figures.strict.estimate or 0.0 for task, figures in per_task.items()}, groups)
-    # of the spread the interval of plain group means is a close picture; the estimate itself is exact
-    spread = group_mean_interval(
-        [score.correct for score in scores], [item.clip for item in items], [groups.get(i.task, i.task) for i in items]
-    )
-    interval = _percent(spread)
-    shift = estimate - (interval.estimate or 0.0)
-    low, high = (None if end is None else min(100.0, max(0.0, end + shift)) for end in (interval.low, interval.high))
-    return Interval(estimate, low, high, interval.n, interval.clusters, interval.method, interval.confidence)
+def _macro(items: Sequence[Item], scores: Sequence[Score], groups: Mapping[str, str]) -> Interval:
+    """Mean over tasks, percent; records whose task is not known are in no task."""
+    of_task = [(score.correct, item.clip, item.task) for item, score in zip(items, scores, strict=True)]
+    of_task = [entry for entry in of_task if entry[2] != UNREADABLE] or of_task
+    return _percent(group_share_interval(*zip(*of_task, strict=True), groups))
 
 
 def _percent(interval: Interval) -> Interval:
-    ends = (None if end is None else 100 * end for end in (interval.estimate, interval.low, interval.high))
-    return Interval(*ends, interval.n, interval.clusters, interval.method, interval.confidence)
+    ends = [None if end is None else 100 * end for end in (interval.estimate, interval.low, interval.high)]
+    return replace(interval, estimate=ends[0], low=ends[1], high=ends[2])
 
 
 def _ends(interval: Interval) -> dict[str, Any]:
-    return {"low": interval.low, "high": interval.high, "method": interval.method, "clips": interval.clusters}
+    return {
+        "low": interval.low,
+        "high": interval.high,
+        "method": interval.method,
+        "clips": interval.clusters,
+        "unreliable": interval.unreliable,
+    }

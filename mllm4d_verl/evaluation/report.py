@@ -8,10 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .comparison import Comparison, TaskComparison
-from .statistics import MIN_CLUSTERS_FOR_BOOTSTRAP, Interval
+from .statistics import Interval
 from .summary import CenterSummary, Summary, TaskSummary
-
-_WILSON_MARK = "w"
+from .wording import mark, p_text, reliability_note
 
 
 def print_summary(summary: Summary, console: Console, title: str = "") -> None:
@@ -48,10 +47,13 @@ def print_comparison(comparison: Comparison, console: Console, name_a: str = "A"
         highlight=False,
     )
     console.print(
-        "Differences are paired by question; intervals come from resampling whole clips. An interval that holds 0 "
+        "Differences are paired by question; intervals take whole clips for independent. An interval that holds 0 "
         "shows no difference. p: McNemar's exact test of only A against only B.",
         highlight=False,
     )
+    note = reliability_note([task.accuracy for task in [*comparison.tasks, comparison.overall]])
+    if note is not None:
+        console.print(note, highlight=False, markup=False)
     if comparison.left_out_a or comparison.left_out_b:
         console.print(
             f"Left out, answered by one run only: {comparison.left_out_a} of A, {comparison.left_out_b} of B.",
@@ -81,7 +83,7 @@ def _comparison_cells(task: TaskComparison) -> list[str]:
         _range(task.accuracy, signed=True),
         str(task.only_a),
         str(task.only_b),
-        f"{task.mcnemar_p:.3f}",
+        p_text(task.mcnemar_p),
     ]
 
 
@@ -89,8 +91,7 @@ def _notes(summary: Summary) -> list[str]:
     lines = [
         "Accuracy counts an invalid response (no option, or several) as wrong; "
         f"over the {_valid(summary)} valid ones it is {_percent(summary.overall.accuracy_of_valid)}.",
-        f"Intervals resample whole clips; {_WILSON_MARK}: Wilson, for fewer than {MIN_CLUSTERS_FOR_BOOTSTRAP} clips or "
-        "when all answers are alike.",
+        "Intervals take whole clips for independent, and questions about one clip not.",
         f"ST-reward, preset {summary.preset}: {_number(summary.overall.reward.estimate)} "
         f"({_plain_range(summary.overall.reward)}); format {_number(summary.overall.format.estimate)}; "
         f"{summary.overall.questions} questions about {summary.overall.clips} clips.",
@@ -98,13 +99,20 @@ def _notes(summary: Summary) -> list[str]:
         _center_line("object", summary.object_center),
     ]
     if summary.samples is not None:
-        chances = ", ".join(f"pass@{k} {_percent(value.estimate)}" for k, value in summary.samples.pass_at.items())
+        chances = ", ".join(
+            f"pass@{k} {_percent(value.estimate)} ({_range(value)})" for k, value in summary.samples.pass_at.items()
+        )
         lines.append(
             f"{summary.samples.per_question} responses to a question: {chances}; majority vote "
             f"{_percent(summary.samples.majority.estimate)} ({_range(summary.samples.majority)})."
         )
     if summary.mean_response_tokens is not None:
         lines.append(f"Response length: {summary.mean_response_tokens:.0f} tokens on average.")
+    shown = [task.accuracy for task in [*summary.tasks, summary.overall]] + [summary.mean_of_tasks]
+    if summary.samples is not None:
+        shown += [*summary.samples.pass_at.values(), summary.samples.majority]
+    if (note := reliability_note(shown)) is not None:
+        lines.append(note)
     if summary.truncated:
         lines.append(f"{summary.truncated} responses were cut off at the token limit: raise --max-tokens.")
     return lines
@@ -132,16 +140,15 @@ def _number(value: float | None) -> str:
 
 
 def _range(interval: Interval, signed: bool = False) -> str:
-    """In percent, marked when it is a Wilson interval."""
+    """In percent, marked where it cannot be relied on."""
     if interval.low is None or interval.high is None:
-        return "-"
+        return f"-{mark(interval)}"
     sign = "+" if signed else ""
-    mark = f" {_WILSON_MARK}" if interval.method == "wilson" else ""
-    return f"{100 * interval.low:{sign}.1f} to {100 * interval.high:{sign}.1f}{mark}"
+    return f"{100 * interval.low:{sign}.1f} to {100 * interval.high:{sign}.1f}{mark(interval)}"
 
 
 def _plain_range(interval: Interval, signed: bool = False) -> str:
     if interval.low is None or interval.high is None:
-        return "no interval"
+        return f"no interval{mark(interval)}"
     sign = "+" if signed else ""
-    return f"{interval.low:{sign}.3f} to {interval.high:{sign}.3f}"
+    return f"{interval.low:{sign}.3f} to {interval.high:{sign}.3f}{mark(interval)}"

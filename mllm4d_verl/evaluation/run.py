@@ -213,8 +213,8 @@ def _benchmark_rows(
         )
     loaded = load_benchmark(benchmark, questions)
     folder = Path(out) if out is not None else Path("outputs", "eval")
-    file = write_benchmark_rows(loaded, media_root, frames, folder)
-    return file, {**loaded.describe(), "frames": describe_rule(frames, media_root)}
+    file, faults = write_benchmark_rows(loaded, media_root, frames, folder)
+    return file, {**loaded.describe(), "frames": describe_rule(frames, media_root), "faults": faults}
 
 
 def _check_arguments(limit: int | None, temperature: float, max_tokens: int | None, samples: int, dtype: str) -> None:

@@ -11,6 +11,7 @@ from mllm4d_verl.data_tools.schema import LETTERS
 from mllm4d_verl.reward import DEFAULT_PRESET, STReward, Truth, read_truth
 
 from .answers import number_score, read_choice, read_number
+from .benchmarks.base import fold
 from .responses import ResponseRecord
 
 
@@ -64,4 +65,4 @@ def _is_right(choice: str, truth: Truth) -> bool:
     if choice == truth.letter:
         return True
     index = LETTERS.index(choice)
-    return index < len(truth.options) and truth.options[index] == truth.answer_text
+    return index < len(truth.options) and fold(truth.options[index]) == fold(truth.answer_text or "")

@@ -1,38 +1,54 @@
-"""Intervals for benchmark figures: several questions share a clip, so the clip is the unit of resampling.
+"""Intervals for benchmark figures: several questions share a clip, so the clip is the unit that varies.
 
 Every function takes `clusters`, one label per value. Values of one cluster may depend on each other in any way;
-different clusters are taken as independent.
+different clusters are taken as independent. `benchmarks/interval_coverage.py` measures how often the intervals hold the
+truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 5000
-# Percentile bootstrap intervals are too short when few clusters are resampled (Cameron, Gelbach & Miller 2008, Review
-# of Economics and Statistics 90(3), simulate 5 to 30 clusters). Below this number a proportion gets a Wilson interval.
-MIN_CLUSTERS_FOR_BOOTSTRAP = 20
+# With fewer clips, of equal weight, the spread between clips is known too badly for any interval; 5 is the least number
+# of clips at which the simulations of benchmarks/interval_coverage.py hold.
+MIN_CLUSTERS = 5.0
+# Right answers, and wrong ones, that a share needs, counted as if they were independent. Below this, what is rare shows
+# in so few clips that their spread says little; with 10 the simulations hold.
+MIN_EFFECTIVE_COUNT = 10.0
+# The same for a mean without bounds, such as a difference: values in all, and clips that are not like the mean.
+MIN_VALUES, MIN_VARYING_CLUSTERS = 10, 5
+ONE_CLIP, FEW_CLIPS, NO_SPREAD = "one clip", "few clips", "no spread between clips"
+FEW_ANSWERS, LONE_TASK = "few answers of a kind", "a task with one clip"
+FEW_SEEDS = "few seeds"
+# A percentile bootstrap is too short with fewer (Cameron, Gelbach & Miller 2008, Review of Economics and Statistics
+# 90(3), simulate 5 to 30 clusters). Seeds of a training are never as many as 20; with 5 the interval is a usable guide.
+MIN_BOOTSTRAP_CLUSTERS, MIN_REPLICATES = 20, 5
 _RESAMPLES_AT_A_TIME = 500
 # Draws of so few clusters are remembered: 10 MB at most, for each of 8 numbers of clusters.
 _CLUSTERS_KEPT = 1000
+# Spreads below this share of the values' size are rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Interval:
     """An estimate with its confidence interval.
 
-    `low` and `high` are None where the data cannot give one: a single cluster, or values that are all alike, for which
-    a bootstrap would claim certainty. `estimate` is None without data.
-    `method` is "cluster bootstrap", "cluster and seed bootstrap", "wilson", "normal" (1.96 standard deviations) or
+    `low` and `high` are None where the data cannot give one: a single cluster, or clusters whose means are all alike,
+    for which a t interval would claim certainty. `estimate` is None without data.
+    `method` is "clustered t", "clustered Wilson", "cluster and seed bootstrap", "normal" (1.96 standard deviations) or
     "none".
+    `unreliable` is why the interval, or its absence, is no basis for a claim: see `ONE_CLIP` and the others; None where
+    simulations show that it holds the truth as often as `confidence` says.
     """
 
     estimate: float | None
@@ -42,6 +58,7 @@ class Interval:
     clusters: int
     method: str
     confidence: float = CONFIDENCE
+    unreliable: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -68,42 +85,12 @@ def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) 
     return max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
-def design_effect(values: Sequence[float], clusters: Sequence[object]) -> float:
-    """How many times larger the variance of the mean is than for independent values; at least 1.
+def mean_interval(values: Sequence[float], clusters: Sequence[object], *, confidence: float = CONFIDENCE) -> Interval:
+    """Mean of `values`, which may have any range, with a clustered t interval; see `_spread`.
 
-    Kish's 1 + (m0 - 1) * rho, with the ANOVA estimate of the intra-cluster correlation rho and m0 the mean cluster size
-    corrected for unequal sizes (Donner 1986, International Statistical Review 54).
+    No interval where all clusters have the same mean: two equal differences are no proof of a difference.
     """
-    values = np.asarray(values, dtype=float)
-    sums, counts = _cluster_sums(values, clusters)
-    num_clusters, n = len(counts), len(values)
-    if num_clusters < 2 or n == num_clusters:
-        return 1.0
-    cluster_means = sums / counts
-    between = float(np.sum(counts * (cluster_means - values.mean()) ** 2)) / (num_clusters - 1)
-    within = float(np.sum(values**2) - np.sum(counts * cluster_means**2)) / (n - num_clusters)
-    m0 = (n - float(np.sum(counts**2)) / n) / (num_clusters - 1)
-    total = between + (m0 - 1) * within
-    if total <= 0:  # all values equal: nothing to estimate a correlation from
-        return 1.0
-    rho = float(np.clip((between - within) / total, 0.0, 1.0))
-    return 1 + (m0 - 1) * rho
-
-
-def mean_interval(
-    values: Sequence[float], clusters: Sequence[object], *, confidence: float = CONFIDENCE, seed: int = 0
-) -> Interval:
-    """Mean of `values` with a percentile interval from resampling whole clusters (Davison & Hinkley 1997, ch. 3.8)."""
-    values = np.asarray(values, dtype=float)
-    if len(values) == 0:
-        return Interval(None, None, None, 0, 0, "none", confidence)
-    sums, counts = _cluster_sums(values, clusters)
-    estimate = float(values.mean())
-    if len(counts) < 2 or np.ptp(values) == 0:
-        return Interval(estimate, None, None, len(values), len(counts), "none", confidence)
-    means = [weights @ sums / (weights @ counts) for weights in _cluster_weights(len(counts), seed)]
-    low, high = _percentiles(np.concatenate(means), confidence)
-    return Interval(estimate, low, high, len(values), len(counts), "cluster bootstrap", confidence)
+    return group_mean_interval(values, clusters, [0] * len(values), confidence=confidence)
 
 
 def crossed_interval(
@@ -124,14 +111,15 @@ def crossed_interval(
     values = np.asarray(values, dtype=float)
     replicate_index, num_replicates = _index(replicates)
     if num_replicates < 2:
-        return mean_interval(values, clusters, confidence=confidence, seed=seed)
+        return mean_interval(values, clusters, confidence=confidence)
     cluster_index, num_clusters = _index(clusters)
     sums, counts = np.zeros((num_clusters, num_replicates)), np.zeros((num_clusters, num_replicates))
     np.add.at(sums, (cluster_index, replicate_index), values)
     np.add.at(counts, (cluster_index, replicate_index), 1)
     estimate = float(values.mean())
     if num_clusters < 2 or np.ptp(values) == 0:
-        return Interval(estimate, None, None, len(values), num_clusters, "none", confidence)
+        why = ONE_CLIP if num_clusters < 2 else NO_SPREAD
+        return Interval(estimate, None, None, len(values), num_clusters, "none", confidence, why)
     rng, equal = np.random.default_rng(seed + 1), np.full(num_replicates, 1 / num_replicates)
     means = []
     for weights in _cluster_weights(num_clusters, seed):
@@ -140,28 +128,20 @@ def crossed_interval(
         drawn_sums = ((weights @ sums) * drawn).sum(1)
         means.append(drawn_sums[drawn_counts > 0] / drawn_counts[drawn_counts > 0])
     low, high = _percentiles(np.concatenate(means), confidence)
-    return Interval(estimate, low, high, len(values), num_clusters, "cluster and seed bootstrap", confidence)
+    few = FEW_SEEDS if num_replicates < MIN_REPLICATES else FEW_CLIPS if num_clusters < MIN_BOOTSTRAP_CLUSTERS else None
+    method = "cluster and seed bootstrap"
+    return Interval(estimate, low, high, len(values), num_clusters, method, confidence, few)
 
 
 def proportion_interval(
-    outcomes: Sequence[float], clusters: Sequence[object], *, confidence: float = CONFIDENCE, seed: int = 0
+    outcomes: Sequence[float], clusters: Sequence[object], *, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Share of 1s among 0/1 `outcomes`, with an interval.
+    """Mean of `outcomes` in [0, 1], such as the share of 1s among 0s and 1s, with a clustered Wilson interval.
 
-    Cluster bootstrap with at least MIN_CLUSTERS_FOR_BOOTSTRAP clusters. With fewer, or when all outcomes are equal (the
-    bootstrap would then claim certainty), Wilson at the effective sample size n / design effect (Dean & Pagano 2015,
-    Journal of Survey Statistics and Methodology 3).
+    The score interval stays within 0 and 1 and holds the truth where a t interval, which is symmetric, does not: near 0
+    and 1. See `group_share_interval`, of which this is the case of one group.
     """
-    outcomes = np.asarray(outcomes, dtype=float)
-    if len(outcomes) == 0:
-        return Interval(None, None, None, 0, 0, "none", confidence)
-    num_clusters = len(set(clusters))
-    estimate = float(outcomes.mean())
-    if num_clusters >= MIN_CLUSTERS_FOR_BOOTSTRAP and 0 < estimate < 1:
-        return mean_interval(outcomes, clusters, confidence=confidence, seed=seed)
-    effective_n = len(outcomes) / design_effect(outcomes, clusters)
-    low, high = wilson_interval(estimate * effective_n, effective_n, confidence)
-    return Interval(estimate, low, high, len(outcomes), num_clusters, "wilson", confidence)
+    return group_share_interval(outcomes, clusters, [0] * len(outcomes), confidence=confidence)
 
 
 def group_mean_interval(
@@ -170,33 +150,58 @@ def group_mean_interval(
     groups: Sequence[object],
     *,
     confidence: float = CONFIDENCE,
-    seed: int = 0,
 ) -> Interval:
-    """Mean over groups (tasks) of the group means, each group weighing the same, with a cluster bootstrap interval.
-
-    A group that no resampled cluster contains is left out of that resample's mean.
-    """
+    """Mean over groups (tasks) of the group means, each group weighing the same, with a clustered t interval."""
     values = np.asarray(values, dtype=float)
     if len(values) == 0:
         return Interval(None, None, None, 0, 0, "none", confidence)
-    cluster_index, num_clusters = _index(clusters)
-    group_index, num_groups = _index(groups)
-    sums = np.zeros((num_clusters, num_groups))
-    counts = np.zeros((num_clusters, num_groups))
-    np.add.at(sums, (cluster_index, group_index), values)
-    np.add.at(counts, (cluster_index, group_index), 1)
-    estimate = float((sums.sum(0) / counts.sum(0)).mean())
-    if num_clusters < 2 or np.ptp(values) == 0:
-        return Interval(estimate, None, None, len(values), num_clusters, "none", confidence)
-    means = []
-    for weights in _cluster_weights(num_clusters, seed):
-        group_counts = weights @ counts
-        group_means = np.divide(
-            weights @ sums, group_counts, out=np.full_like(group_counts, np.nan), where=group_counts > 0
-        )
-        means.append(np.nanmean(group_means, axis=1))
-    low, high = _percentiles(np.concatenate(means), confidence)
-    return Interval(estimate, low, high, len(values), num_clusters, "cluster bootstrap", confidence)
+    spread = _spread(values, clusters, groups, {})
+    n, clips = len(values), spread.clusters
+    if clips < 2 or spread.error <= _ROUNDING * max(1.0, float(np.abs(values).max())):
+        why = ONE_CLIP if clips < 2 else NO_SPREAD
+        return Interval(spread.mean, None, None, n, clips, "none", confidence, why)
+    half = spread.quantile(confidence) * spread.error
+    few = n < MIN_VALUES or spread.varying < MIN_VARYING_CLUSTERS
+    why = spread.why_unreliable or (FEW_ANSWERS if few else None)
+    return Interval(spread.mean, spread.mean - half, spread.mean + half, n, clips, "clustered t", confidence, why)
+
+
+def group_share_interval(
+    outcomes: Sequence[float],
+    clusters: Sequence[object],
+    tasks: Sequence[object],
+    groups: Mapping[Any, Any] | None = None,
+    *,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Mean over groups of tasks of the tasks' mean `outcomes` in [0, 1], with a clustered Wilson interval.
+
+    Wilson's score interval at the effective sample size m(1 - m) / error^2, with m the mean and the error of `_spread`,
+    and with the quantile of Student's t in the place of the normal one (Korn & Graubard 1998, Survey Methodology 24,
+    adjust the sample size for the degrees of freedom in the same way; Dean & Pagano 2015, Journal of Survey Statistics
+    and Methodology 3, compare such intervals). Where the clusters do not differ each one counts as one answer.
+
+    Args:
+        outcomes: 0 or 1, or a score between, of each question.
+        clusters, tasks: of each question.
+        groups: task -> group of tasks that are averaged first, see `Benchmark.macro_groups`; others are their own.
+    """
+    outcomes = np.asarray(outcomes, dtype=float)
+    if len(outcomes) == 0:
+        return Interval(None, None, None, 0, 0, "none", confidence)
+    spread = _spread(outcomes, clusters, tasks, groups or {})
+    n, clips, mean = len(outcomes), spread.clusters, min(1.0, max(0.0, spread.mean))
+    if clips < 2:
+        return Interval(mean, None, None, n, clips, "none", confidence, ONE_CLIP)
+    certain = spread.error <= _ROUNDING or mean in (0.0, 1.0)
+    effective_n = spread.effective_clusters if certain else mean * (1 - mean) / spread.error**2
+    # n scaled by (z / t)^2 gives Wilson's formula the quantile t
+    scale = (NormalDist().inv_cdf(0.5 + confidence / 2) / spread.quantile(confidence)) ** 2
+    low, high = wilson_interval(mean * effective_n * scale, effective_n * scale, confidence)
+    why = NO_SPREAD if certain else spread.why_unreliable
+    if why is None and effective_n * min(mean, 1 - mean) < MIN_EFFECTIVE_COUNT:
+        why = FEW_ANSWERS
+    return Interval(spread.mean, low, high, n, clips, "clustered Wilson", confidence, why)
 
 
 def paired_difference(
@@ -205,16 +210,15 @@ def paired_difference(
     clusters: Sequence[object],
     *,
     confidence: float = CONFIDENCE,
-    seed: int = 0,
 ) -> Interval:
-    """Mean of b - a over the same questions, with a cluster bootstrap interval.
+    """Mean of b - a over the same questions, with a clustered t interval.
 
     Pairing removes the variance of question difficulty, which two separate intervals would count twice.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
         raise ValueError(f"paired values need equal shapes, got {a.shape} and {b.shape}")
-    return mean_interval(b - a, clusters, confidence=confidence, seed=seed)
+    return mean_interval(b - a, clusters, confidence=confidence)
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
@@ -241,19 +245,81 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
     return 1 - comb(samples - correct, k) / comb(samples, k)
 
 
+class _Spread(NamedTuple):
+    """A mean over groups of tasks, and how far it may be from the truth.
+
+    Attributes:
+        mean: the estimate.
+        error: its standard error.
+        clusters: how many there are.
+        effective_clusters: how many of equal weight would say as much, at most `clusters`.
+        varying: clusters that pull the mean to either side.
+        why_unreliable: FEW_CLIPS, LONE_TASK or None.
+    """
+
+    mean: float
+    error: float
+    clusters: int
+    effective_clusters: float
+    varying: int
+    why_unreliable: str | None
+
+    def quantile(self, confidence: float) -> float:
+        """Two-sided quantile of Student's t, with as many degrees of freedom as the effective clusters leave."""
+        return _t_quantile(max(1.0, round(self.effective_clusters, 3) - 1), confidence)
+
+
+@lru_cache(maxsize=4096)
+def _t_quantile(degrees: float, confidence: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + confidence / 2, degrees))
+
+
+def _spread(
+    values: np.ndarray, clusters: Sequence[object], tasks: Sequence[object], groups: Mapping[Any, Any]
+) -> _Spread:
+    """The mean over groups of the mean over their tasks, with the jackknife's standard error over clusters.
+
+    A cluster's pull on a task is the change of the task's mean when the cluster is left out; squared and summed over
+    clusters the pulls give the jackknife variance, known as CV3, which is nearest to the truth for few and uneven
+    clusters (MacKinnon, Nielsen & Webb 2023, Journal of Applied Econometrics 38). A cluster that has a whole task pulls
+    nothing: without it there is no such mean. The effective number of clusters is 1 / sum of squared weights (Carter,
+    Schnepel & Steigerwald 2017, Review of Economics and Statistics 99, at equal answers within a cluster).
+    """
+    if not len(values) == len(clusters) == len(tasks):
+        raise ValueError(f"{len(values)} values but {len(clusters)} cluster labels and {len(tasks)} tasks")
+    cluster_index, num_clusters = _index(clusters)
+    task_index, num_tasks = _index(tasks)
+    sums, counts = np.zeros((num_clusters, num_tasks)), np.zeros((num_clusters, num_tasks))
+    np.add.at(sums, (cluster_index, task_index), values)
+    np.add.at(counts, (cluster_index, task_index), 1)
+    weights = _task_weights(list(dict.fromkeys(tasks)), groups)
+    totals = counts.sum(0)
+    means, shares = sums.sum(0) / totals, counts / totals
+    left = np.where(shares < 1, 1 - shares, np.inf)
+    pulls = ((sums - counts * means) / totals / left) @ weights
+    error = float(np.sqrt((num_clusters - 1) / num_clusters * np.sum(pulls**2)))
+    effective = float(1 / np.sum((shares @ weights) ** 2))
+    why = None
+    if num_tasks > 1 and (shares == 1).any():
+        why = LONE_TASK
+    if effective < MIN_CLUSTERS * (1 - _ROUNDING):
+        why = FEW_CLIPS
+    varying = int(np.sum(np.abs(pulls) > _ROUNDING))
+    return _Spread(float(means @ weights), error, num_clusters, effective, varying, why)
+
+
+def _task_weights(tasks: Sequence[object], groups: Mapping[Any, Any]) -> np.ndarray:
+    """Weight of each task in the mean over groups, summing to 1."""
+    group_index, num_groups = _index([groups.get(task, task) for task in tasks])
+    return 1 / (num_groups * np.bincount(group_index, minlength=num_groups)[group_index])
+
+
 def _index(labels: Sequence[object]) -> tuple[np.ndarray, int]:
     order: dict[object, int] = {}
     index = np.array([order.setdefault(label, len(order)) for label in labels], dtype=np.int64)
     return index, len(order)
-
-
-def _cluster_sums(values: np.ndarray, clusters: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of the values of each cluster, both (C,)."""
-    if len(values) != len(clusters):
-        raise ValueError(f"{len(values)} values but {len(clusters)} cluster labels")
-    index, num_clusters = _index(clusters)
-    counts = np.bincount(index, minlength=num_clusters).astype(float)
-    return np.bincount(index, weights=values, minlength=num_clusters), counts
 
 
 def _cluster_weights(num_clusters: int, seed: int) -> Iterator[np.ndarray]:

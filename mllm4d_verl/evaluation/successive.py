@@ -14,6 +14,9 @@ from .comparison import TaskComparison, compare_records
 from .named_runs import NamedRun
 from .statistics import Interval
 from .summary import Summary, TaskSummary, summarise
+from .wording import p_text, percent_text
+
+__all__ = ["Step", "SuccessiveRuns", "p_text", "percent_text", "successive_runs"]
 
 
 @dataclass(frozen=True)
@@ -114,19 +117,3 @@ def _figures(task: TaskSummary) -> dict[str, Any]:
     content = asdict(task)
     content.pop("task")
     return content
-
-
-def percent_text(interval: Interval, signed: bool = False) -> str:
-    """An accuracy, or a signed difference of two in points, with its interval: `62.5 (58-67)`, `+9.2 (+5, +13)`."""
-    if interval.estimate is None:
-        return "-"
-    sign, joint = ("+", ", ") if signed else ("", "-")
-    estimate = f"{100 * interval.estimate:{sign}.1f}"
-    if interval.low is None or interval.high is None:
-        return estimate
-    return f"{estimate} ({100 * interval.low:{sign}.0f}{joint}{100 * interval.high:{sign}.0f})"
-
-
-def p_text(p: float) -> str:
-    """A p-value with three decimals; below that, that it is below."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 
 from mllm4d_verl.data_tools.schema import TASKS
 
+from .benchmarks.base import UNREADABLE, count_options
+from .benchmarks.registry import all_macro_groups
 from .responses import ResponseRecord
-from .statistics import Interval, group_mean_interval, mean_interval, pass_at_k, proportion_interval
+from .statistics import Interval, group_share_interval, mean_interval, pass_at_k, proportion_interval
 
 # Entries of the reward's dict that say something as a mean over all responses.
 COMPONENTS = (
@@ -34,7 +36,7 @@ class TaskSummary:
     Attributes:
         questions, clips, responses: counts; several responses to a question count each.
         accuracy: share of right answers; an invalid response is wrong.
-        chance: accuracy of guessing, the mean of 1 / number of options; None when a question does not list its options.
+        chance: accuracy of guessing, the mean of 1 / number of different options; None when a question lists none.
         invalid: responses that commit to no option.
         accuracy_of_valid: share of right answers among the valid responses; None without any.
         reward: mean ST-reward score of the preset.
@@ -98,7 +100,9 @@ class Summary:
         preset: of the reward.
         tasks: one entry per task, in the order of `TASKS`.
         overall: over all questions.
-        mean_of_tasks: accuracy with every task weighing the same.
+        mean_of_tasks: accuracy with every task weighing the same, but for tasks that their benchmark averages first:
+            see `Benchmark.macro_groups`. `mllm4d eval score --benchmark` calls it macro.
+        chance_of_tasks: accuracy of guessing, averaged in the same way; None where that of a task is not known.
         camera_center, object_center: errors.
         truncated: responses cut off at max_tokens; None when the file does not say.
         mean_response_tokens: None when the file does not say.
@@ -110,6 +114,7 @@ class Summary:
     tasks: list[TaskSummary]
     overall: TaskSummary
     mean_of_tasks: Interval
+    chance_of_tasks: float | None
     camera_center: CenterSummary
     object_center: CenterSummary
     truncated: int | None
@@ -135,15 +140,20 @@ def summarise(records: Sequence[ResponseRecord], preset: str = "mllm4d_st") -> S
     lengths = [record.response_tokens for record in records if record.response_tokens is not None]
     reasons = [record.finish_reason for record in records if record.finish_reason is not None]
     rewards = [record.scores["reward"] for record in records]
+    groups = all_macro_groups()
+    of_task = [record for record in records if record.task != UNREADABLE] or records
+    tasks = [_task_summary(name, by_task[name]) for name in names]
     return Summary(
         preset=preset,
-        tasks=[_task_summary(name, by_task[name]) for name in names],
+        tasks=tasks,
         overall=_task_summary("all", records),
-        mean_of_tasks=group_mean_interval(
-            [record.scores["correct"] for record in records],
-            [record.clip_id for record in records],
-            [record.task for record in records],
+        mean_of_tasks=group_share_interval(
+            [record.scores["correct"] for record in of_task],
+            [record.clip_id for record in of_task],
+            [record.task for record in of_task],
+            groups,
         ),
+        chance_of_tasks=macro_mean({task.task: task.chance for task in tasks if task.task != UNREADABLE}, groups),
         camera_center=_center_summary(records, "camera_center"),
         object_center=_center_summary(records, "object_center"),
         truncated=sum(reason == "length" for reason in reasons) if reasons else None,
@@ -151,6 +161,17 @@ def summarise(records: Sequence[ResponseRecord], preset: str = "mllm4d_st") -> S
         components={key: float(np.mean([reward[key] for reward in rewards])) for key in COMPONENTS},
         samples=_sample_summary(records),
     )
+
+
+def macro_mean(per_task: Mapping[str, float | None], groups: Mapping[str, str]) -> float | None:
+    """Mean over tasks; those of one group (see `Benchmark.macro_groups`) are averaged first. None where a figure is."""
+    by_group: dict[str, list[float]] = {}
+    for task, figure in per_task.items():
+        if figure is None:
+            return None
+        by_group.setdefault(groups.get(task, task), []).append(figure)
+    means = [sum(group) / len(group) for group in by_group.values()]
+    return sum(means) / len(means) if means else None
 
 
 def by_question(records: Sequence[ResponseRecord]) -> dict[str, list[ResponseRecord]]:
@@ -172,10 +193,10 @@ def _sample_summary(records: Sequence[ResponseRecord]) -> SampleSummary | None:
     return SampleSummary(
         per_question=fewest,
         pass_at={
-            k: mean_interval([pass_at_k(len(s), c, k) for s, c in zip(questions, right, strict=True)], clips)
+            k: proportion_interval([pass_at_k(len(s), c, k) for s, c in zip(questions, right, strict=True)], clips)
             for k in sizes
         },
-        majority=mean_interval([_majority_score(samples) for samples in questions], clips),
+        majority=proportion_interval([_majority_score(samples) for samples in questions], clips),
     )
 
 
@@ -193,7 +214,7 @@ def _task_summary(task: str, records: Sequence[ResponseRecord]) -> TaskSummary:
     clips = [record.clip_id for record in records]
     correct = [record.scores["correct"] for record in records]
     valid = [r.scores["correct"] for r in records if r.scores.get("valid", r.scores["choice"] is not None)]
-    options = [record.num_options for record in records]
+    options = [count_options(record.truth.get("options") or ()) for record in records]
     return TaskSummary(
         task=task,
         questions=len({record.id for record in records}),

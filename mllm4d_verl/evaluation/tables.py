@@ -13,6 +13,7 @@ from mllm4d_verl.data_tools.schema import TASKS
 from .named_runs import NamedRun
 from .statistics import Interval
 from .summary import Summary, TaskSummary, summarise
+from .wording import mark, reliability_note
 
 FORMATS = ("md", "csv", "latex")
 MICRO, MACRO = "all (micro)", "mean of tasks (macro)"
@@ -77,7 +78,10 @@ def make_table(runs: Sequence[NamedRun], baseline: NamedRun | None = None) -> Re
     rank = {task: index for index, task in enumerate(TASKS)}
     tasks = sorted(found, key=lambda task: (rank.get(task, len(TASKS)), task))
     name = "" if baseline is None else _baseline_name(baseline)
-    return ResultTable((*tasks, MICRO, MACRO), columns, base, name, tuple(_notes(runs, baseline)))
+    every = [cell.accuracy for cells in [*columns.values(), base or {}] for cell in cells.values()]
+    marks = reliability_note(every)
+    notes = _notes(runs, baseline) + ([marks] if marks else [])
+    return ResultTable((*tasks, MICRO, MACRO), columns, base, name, tuple(notes))
 
 
 def render(table: ResultTable, format: str) -> str:
@@ -108,10 +112,8 @@ def escape_markdown(text: str) -> str:
 
 def _cells(summary: Summary) -> dict[str, Cell]:
     cells = {task.task: _cell(task) for task in summary.tasks}
-    chances = [task.chance for task in summary.tasks]
-    known = [chance for chance in chances if chance is not None]
-    chance = sum(known) / len(known) if known and len(known) == len(chances) else None
-    return cells | {MICRO: _cell(summary.overall), MACRO: Cell(None, summary.mean_of_tasks, None, None, chance)}
+    macro = Cell(None, summary.mean_of_tasks, None, None, summary.chance_of_tasks)
+    return cells | {MICRO: _cell(summary.overall), MACRO: macro}
 
 
 def _cell(task: TaskSummary) -> Cell:
@@ -125,8 +127,8 @@ def _baseline_name(baseline: NamedRun) -> str:
 
 def _notes(runs: Sequence[NamedRun], baseline: NamedRun | None) -> list[str]:
     notes = [
-        "Accuracy in percent counts an invalid response (no option, or several) as wrong; intervals resample whole "
-        "clips, or are Wilson's where clips are few."
+        "Accuracy in percent counts an invalid response (no option, or several) as wrong; intervals take whole clips "
+        "for independent."
     ]
     everyone = [*runs, *([baseline] if baseline is not None else [])]
     asked = [run.question_ids for run in everyone]
@@ -162,8 +164,8 @@ def _run_texts(cell: Cell) -> list[str]:
 
 def _with_interval(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
-        return _percent(interval.estimate)
-    return f"{_percent(interval.estimate)} ({_percent(interval.low)} to {_percent(interval.high)})"
+        return f"{_percent(interval.estimate)}{mark(interval)}"
+    return f"{_percent(interval.estimate)} ({_percent(interval.low)} to {_percent(interval.high)}){mark(interval)}"
 
 
 def _percent(share: float | None) -> str:
@@ -184,8 +186,8 @@ def _markdown(table: ResultTable) -> str:
 
 
 def _csv(table: ResultTable) -> str:
-    columns = ("n", "accuracy", "low", "high", "interval", "invalid", "over valid", "chance")
-    of_baseline = ("accuracy", "low", "high", "interval")
+    columns = ("n", "accuracy", "low", "high", "interval", "unreliable", "invalid", "over valid", "chance")
+    of_baseline = ("accuracy", "low", "high", "interval", "unreliable")
     headings = ["task"] + [f"{name}: {column}" for name in table.runs for column in columns]
     if table.baseline is not None:
         headings += [f"{table.baseline_name}: {column}" for column in of_baseline]
@@ -209,7 +211,13 @@ def _csv(table: ResultTable) -> str:
 
 
 def _interval_values(interval: Interval) -> list[object]:
-    return [_value(interval.estimate), _value(interval.low), _value(interval.high), interval.method]
+    return [
+        _value(interval.estimate),
+        _value(interval.low),
+        _value(interval.high),
+        interval.method,
+        interval.unreliable,
+    ]
 
 
 def _value(share: float | None) -> float | None:

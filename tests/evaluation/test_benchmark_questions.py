@@ -11,6 +11,7 @@ from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.schema import read_qa
 from mllm4d_verl.evaluation.benchmark_questions import FrameRule, find_video, write_benchmark_rows
 from mllm4d_verl.evaluation.benchmarks import load_benchmark
+from mllm4d_verl.evaluation.benchmarks.base import unreadable_item
 from mllm4d_verl.evaluation.generate import Plan
 from mllm4d_verl.evaluation.job import GenerationJob
 from mllm4d_verl.evaluation.provenance import folder_sha256, model_revision
@@ -38,15 +39,15 @@ def vlm4d(tmp_path, write_video):
 
 def test_a_benchmark_becomes_questions_of_the_training_kind(vlm4d):
     benchmark, folder = vlm4d
-    file = write_benchmark_rows(benchmark, folder, FrameRule(8), folder / "run")
+    file, _ = write_benchmark_rows(benchmark, folder, FrameRule(8), folder / "run")
     [row] = read_qa(file)
     assert (row.num_frames, row.answer, row.options[1]) == (8, "B", "right")
     job = GenerationJob("m", str(file), "u", "direct", backend="openai")
     [question] = load_questions(job)
     assert question.task == benchmark.items[0].task != row.task
     assert question.video["video"] == str(folder / "videos_real" / "davis" / "car.mp4")
-    assert write_benchmark_rows(benchmark, folder, FrameRule(8), folder / "run") == file
-    assert write_benchmark_rows(benchmark, folder, FrameRule(6), folder / "run") != file
+    assert write_benchmark_rows(benchmark, folder, FrameRule(8), folder / "run") == (file, {})
+    assert write_benchmark_rows(benchmark, folder, FrameRule(6), folder / "run")[0] != file
 
 
 def test_a_question_about_a_part_gets_frames_of_that_part(vlm4d):
@@ -54,12 +55,34 @@ def test_a_question_about_a_part_gets_frames_of_that_part(vlm4d):
 
     benchmark, folder = vlm4d
     part = replace(benchmark, items=(replace(benchmark.items[0], start_s=1.0, end_s=1.6),))
-    file = write_benchmark_rows(part, folder, FrameRule(32), folder / "run")
+    file, _ = write_benchmark_rows(part, folder, FrameRule(32), folder / "run")
     [question] = load_questions(GenerationJob("m", str(file), "u", "direct", backend="openai"))
     assert question.video["nframes"] == 6  # 7 lie in it
     _, metadata = load_video(question.video, 16)
     indices = list(map(int, metadata["frames_indices"]))
     assert (len(indices), indices[0], indices[-1]) == (6, 10, 16)
+
+
+def test_questions_at_fault_do_not_stop_a_benchmark(vlm4d, write_video):
+    benchmark, folder = vlm4d
+    write_video(folder / "videos_real" / "davis" / "short.mp4", num_frames=1, fps=10.0)
+    (sound,) = benchmark.items
+    items = (
+        sound,
+        replace(sound, id="late", start_s=50.0, end_s=60.0),
+        replace(sound, id="brief", video="videos_real/davis/short.mp4"),
+        unreadable_item("broken", "7", "", "row 7: not a record"),
+    )
+    file, faults = write_benchmark_rows(replace(benchmark, items=items), folder, FrameRule(8), folder / "run")
+    assert [(row.id, row.num_frames, row.meta.get("start_s")) for row in read_qa(file)] == [
+        ("validation_1", 8, None),
+        ("late", 8, None),
+    ]
+    assert list(faults) == ["broken", "late", "brief"]
+    assert "the whole video is asked about" in faults["late"]
+    assert "is not asked" in faults["brief"]
+    with pytest.raises(InputError, match="no question can be asked"):
+        write_benchmark_rows(replace(benchmark, items=items[2:]), folder, FrameRule(8), folder / "run")
 
 
 def test_missing_videos_are_counted_and_named(vlm4d):
@@ -96,7 +119,7 @@ def test_a_name_cannot_leave_the_media_folder(vlm4d):
 
 def test_samples_have_keys_and_seeds_of_their_own_that_do_not_change(vlm4d):
     benchmark, folder = vlm4d
-    file = write_benchmark_rows(benchmark, folder, FrameRule(8), folder / "run")
+    file, _ = write_benchmark_rows(benchmark, folder, FrameRule(8), folder / "run")
     job = GenerationJob("m", str(file), str(folder / "u.jsonl"), "direct", samples=3, temperature=1.0)
     requests = requests_of(job, load_questions(job))
     assert [request.key for request in requests] == [("validation_1", sample) for sample in range(3)]

@@ -1,12 +1,16 @@
 """Intervals against published values, closed forms, and their own promise: coverage."""
 
+import importlib.util
 import itertools
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t, ttest_1samp
 
 from mllm4d_verl.evaluation import statistics as stats
 
@@ -37,18 +41,6 @@ class TestWilsonInterval:
         assert successes / n - 1e-12 <= high <= 1
 
 
-class TestDesignEffect:
-    def test_independent_values_have_none(self):
-        assert stats.design_effect([0, 1, 1, 0], ["a", "b", "c", "d"]) == 1.0
-
-    def test_identical_values_in_a_cluster_count_once(self):
-        values = [0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0]
-        assert stats.design_effect(values, [i // 3 for i in range(12)]) == pytest.approx(3.0)
-
-    def test_constant_values(self):
-        assert stats.design_effect([1, 1, 1, 1], ["a", "a", "b", "b"]) == 1.0
-
-
 class TestMeanInterval:
     def test_matches_the_normal_formula_for_many_single_clusters(self):
         values = np.random.default_rng(0).normal(3.0, 2.0, 400)
@@ -70,12 +62,29 @@ class TestMeanInterval:
         assert stats.mean_interval(values, clusters) == stats.mean_interval(values, clusters)
 
     @pytest.mark.parametrize(
-        ("values", "clusters", "estimate"),
-        [([], [], None), ([0.5], ["a"], 0.5), ([0.0, 1.0], ["a", "a"], 0.5), ([0.5, 0.5], ["a", "b"], 0.5)],
+        ("values", "clusters", "estimate", "why"),
+        [
+            ([], [], None, None),
+            ([0.5], ["a"], 0.5, stats.ONE_CLIP),
+            ([0.0, 1.0], ["a", "a"], 0.5, stats.ONE_CLIP),
+            ([0.5, 0.5], ["a", "b"], 0.5, stats.NO_SPREAD),
+            ([0.0, 1.0, 0.0, 1.0], ["a", "a", "b", "b"], 0.5, stats.NO_SPREAD),
+        ],
     )
-    def test_claims_no_interval_without_two_clusters_that_differ(self, values, clusters, estimate):
+    def test_claims_no_interval_without_two_clusters_that_differ(self, values, clusters, estimate, why):
         interval = stats.mean_interval(values, clusters)
         assert (interval.estimate, interval.low, interval.high, interval.method) == (estimate, None, None, "none")
+        assert interval.unreliable == why
+
+    def test_is_students_interval_for_single_values(self):
+        values = np.array([0.3, 1.7, 2.2, 0.9, 1.1, 0.2])
+        low, high = ttest_1samp(values, 0).confidence_interval()
+        interval = stats.mean_interval(values, range(6))
+        assert (interval.low, interval.high, interval.method) == (
+            pytest.approx(low),
+            pytest.approx(high),
+            "clustered t",
+        )
 
     def test_labels_must_match_values(self):
         with pytest.raises(ValueError, match="cluster labels"):
@@ -90,53 +99,115 @@ class TestMeanInterval:
             values = rng.normal(size=50)[clusters] + rng.normal(size=300)  # true mean 0, intra-cluster correlation 0.5
             interval = stats.mean_interval(values, clusters)
             hits += interval.low <= 0 <= interval.high
-        assert hits / 300 > 0.91
+        assert hits / 300 > 0.925
 
 
 class TestProportionInterval:
-    def test_few_clusters_get_wilson(self):
-        interval = stats.proportion_interval([1, 0, 1, 1], ["a", "b", "c", "d"])
-        assert interval.method == "wilson"
-        assert (interval.low, interval.high) == pytest.approx(stats.wilson_interval(3, 4))
+    def test_single_questions_get_wilsons_interval_with_students_quantile(self):
+        interval = stats.proportion_interval([1, 0, 1, 1] * 5, range(20))
+        z = t.ppf(0.975, 19)
+        n = 19  # the jackknife divides by n - 1
+        centre, half = 0.75 + z**2 / (2 * n), z * math.sqrt(0.75 * 0.25 / n + z**2 / (4 * n**2))
+        expected = [(centre + sign * half) / (1 + z**2 / n) for sign in (-1, 1)]
+        assert (interval.low, interval.high) == pytest.approx(tuple(expected))
+        assert interval.method == "clustered Wilson"
 
-    def test_many_clusters_get_the_bootstrap(self):
-        assert stats.proportion_interval([0, 1] * 20, range(40)).method == "cluster bootstrap"
+    def test_one_clip_says_nothing_of_others(self):
+        interval = stats.proportion_interval([1, 0] * 50, ["clip"] * 100)
+        assert (interval.low, interval.high, interval.method) == (None, None, "none")
+        assert interval.unreliable == stats.ONE_CLIP
 
     @pytest.mark.parametrize("outcome", [0, 1])
     def test_never_claims_certainty(self, outcome):
         interval = stats.proportion_interval([outcome] * 60, range(60))
-        assert interval.method == "wilson"
         assert interval.high - interval.low > 0.05
+        assert interval.unreliable == stats.NO_SPREAD
 
-    def test_wilson_counts_dependent_questions_less(self):
+    def test_clips_alike_by_chance_count_as_one_answer_each(self):
+        interval = stats.proportion_interval([0, 1] * 10, np.repeat(np.arange(10), 2))
+        assert interval.high - interval.low > 0.5
+        assert interval.unreliable == stats.NO_SPREAD
+
+    def test_counts_dependent_questions_less(self):
         clusters = np.repeat(np.arange(5), 8)
         dependent = stats.proportion_interval(np.repeat([0, 1, 1, 0, 1], 8), clusters)
         independent = stats.proportion_interval(np.repeat([0, 1, 1, 0, 1], 8), range(40))
         assert dependent.high - dependent.low > 1.5 * (independent.high - independent.low)
 
-    @pytest.mark.parametrize("num_clusters", [8, 40])
-    def test_covers_the_truth_at_the_promised_rate(self, num_clusters):
-        rng = np.random.default_rng(2)
-        clusters = np.repeat(np.arange(num_clusters), 5)
-        hits = 0
-        for _ in range(300):
-            probability = np.clip(rng.beta(3, 3, num_clusters), 0, 1)  # mean 0.5, clips differ in difficulty
-            interval = stats.proportion_interval(rng.random(5 * num_clusters) < probability[clusters], clusters)
-            hits += interval.low <= 0.5 <= interval.high
-        assert hits / 300 > 0.90
+    def test_a_clip_that_has_most_questions_makes_it_unreliable(self):
+        clusters = [0] * 60 + list(range(1, 41))
+        interval = stats.proportion_interval(np.tile([0, 1], 50), clusters)
+        assert (interval.clusters, interval.unreliable) == (41, stats.FEW_CLIPS)
+
+    def test_rare_mistakes_make_it_unreliable(self):
+        few, enough = ([0] * wrong + [1] * (200 - wrong) for wrong in (4, 20))
+        assert stats.proportion_interval(few, range(200)).unreliable == stats.FEW_ANSWERS
+        assert stats.proportion_interval(enough, range(200)).unreliable is None
 
 
-class TestGroupMeanInterval:
+class TestGroups:
     def test_groups_weigh_the_same(self):
-        interval = stats.group_mean_interval([1, 1, 1, 0], ["a", "b", "c", "d"], ["x", "x", "x", "y"])
-        assert interval.estimate == 0.5
-        assert interval.low <= 0.5 <= interval.high
+        outcomes, clips, tasks = [1, 1, 1, 0], ["a", "b", "c", "d"], ["x", "x", "x", "y"]
+        for interval in (
+            stats.group_mean_interval(outcomes, clips, tasks),
+            stats.group_share_interval(outcomes, clips, tasks),
+        ):
+            assert interval.estimate == 0.5
 
     def test_equals_the_mean_for_one_group(self):
         values = np.random.default_rng(0).random(60)
         whole = stats.mean_interval(values, range(60))
-        group = stats.group_mean_interval(values, range(60), ["x"] * 60)
-        assert (group.estimate, group.low, group.high) == pytest.approx((whole.estimate, whole.low, whole.high))
+        assert stats.group_mean_interval(values, range(60), ["x"] * 60) == whole
+
+    def test_tasks_of_a_group_are_averaged_first(self):
+        outcomes, tasks = [1, 1, 1, 1, 0, 0], ["easy", "easy", "hard", "hard", "route", "route"]
+        groups = {"easy": "direction", "hard": "direction"}
+        interval = stats.group_share_interval(outcomes, range(6), tasks, groups)
+        assert interval.estimate == pytest.approx(0.5)
+        assert stats.group_share_interval(outcomes, range(6), tasks).estimate == pytest.approx(2 / 3)
+
+    def test_a_task_that_one_clip_asks_makes_it_unreliable(self):
+        outcomes, clips = np.random.default_rng(0).integers(2, size=60), np.arange(60) // 3
+        tasks = ["common"] * 57 + ["rare"] * 3
+        assert stats.group_share_interval(outcomes, clips, tasks).unreliable == stats.LONE_TASK
+
+    def test_labels_must_match_values(self):
+        with pytest.raises(ValueError, match="2 tasks"):
+            stats.group_share_interval([1, 0, 1], range(3), ["x", "y"])
+
+
+class TestCoverage:
+    """Small runs of benchmarks/interval_coverage.py; with 500 draws the standard error is 1 point."""
+
+    @pytest.fixture(scope="class")
+    def script(self):
+        path = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
+        spec = importlib.util.spec_from_file_location("interval_coverage", path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["interval_coverage"] = module
+        spec.loader.exec_module(module)
+        return module
+
+    @pytest.mark.parametrize("clips", [5, 20, 100])
+    @pytest.mark.parametrize("figure", ["accuracy", "macro", "pass@4", "difference"])
+    def test_holds_the_truth_as_often_as_promised(self, script, figure, clips):
+        case = next(
+            case
+            for case in script.cases(everything=True)
+            if (case.figure, case.clips, case.questions, case.correlation) == (figure, clips, "20", 0.3)
+            and case.truth not in (0.25, 0.0)
+        )
+        found = script.coverage(case, 500)
+        assert 0.93 - 0.01 <= found.held <= 0.97 + 0.01
+
+    def test_bad_cases_are_marked(self, script):
+        """At five clips with one question each, no share is estimated well enough; nor are rare mistakes."""
+        for case in (
+            script.Case("accuracy", 5, "1", 0.5, 0.0),
+            script.Case("accuracy", 20, "20", 0.95, 0.7),
+            script.Case("accuracy", 5, "1 to 14", 0.5, 0.3),
+        ):
+            assert script.coverage(case, 200).marked > 0.95
 
 
 class TestPairedDifference:
@@ -165,7 +236,7 @@ class TestPairedDifference:
 
 
 class TestCrossedInterval:
-    def test_one_replicate_is_the_cluster_bootstrap(self):
+    def test_one_replicate_is_the_interval_over_clips(self):
         values, clips = [0, 1, 1, 0, 1, 1], list("aabbcc")
         assert stats.crossed_interval(values, clips, [0] * 6) == stats.mean_interval(values, clips)
 
@@ -191,6 +262,11 @@ class TestCrossedInterval:
             covered += crossed.low <= 0 <= crossed.high
             covered_pooled += pooled.low <= 0 <= pooled.high
         assert covered >= 50 > covered_pooled
+
+    def test_few_seeds_are_told(self):
+        values = np.random.default_rng(0).random(120)
+        clips = np.repeat(np.arange(30), 4)
+        assert stats.crossed_interval(values, clips, np.tile(range(4), 30)).unreliable == stats.FEW_SEEDS
 
     def test_same_figures_in_every_run(self):
         values, clips, seeds = [0.1, 0.5, 0.2, 0.9], list("aabb"), [0, 1, 0, 1]

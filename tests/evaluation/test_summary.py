@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -39,7 +40,8 @@ class TestSummary:
         for task in [*summary.tasks, summary.overall]:
             assert task.accuracy.low < task.accuracy.estimate < task.accuracy.high
             assert task.reward.low < task.reward.estimate < task.reward.high
-            assert task.accuracy.method == "cluster bootstrap"
+            assert (task.accuracy.method, task.reward.method) == ("clustered Wilson", "clustered t")
+            assert task.accuracy.unreliable is None
 
     def test_centre_errors_and_coverage(self, many_records):
         summary = summarise(score_records(many_records(1.0)))
@@ -68,7 +70,7 @@ class TestSummary:
             "mean of tasks",
             "33.3",
             "counts an invalid response",
-            "resample whole clips",
+            "take whole clips for independent",
             "median 0.250 m",
         ):
             assert words in text
@@ -86,9 +88,18 @@ class TestSummary:
         comparison = compare_records(many_records(0.2), many_records(0.9))
         assert "only A   only B" in printed(lambda c: print_comparison(comparison, c), width)
 
-    def test_wilson_intervals_are_marked(self, make_record):
-        text = printed(lambda console: print_summary(summarise(score_records([make_record(0, "B")])), console))
-        assert "20.7 to 100.0 w" in text
+    def test_one_clip_of_many_questions_has_no_interval_and_a_mark(self, make_record):
+        records = [make_record(number, "BC"[number % 2], clip="one") for number in range(100)]
+        text = printed(lambda console: print_summary(summarise(score_records(records)), console))
+        assert re.search(r"all +100 +50.0% +- \?", text)
+        assert "?: too little is known" in text
+        assert "one clip (3)" in text
+
+    def test_p_never_prints_as_zero(self, make_record):
+        a, b = ([make_record(number, letter) for number in range(60)] for letter in "CB")
+        text = printed(lambda console: print_comparison(compare_records(a, b), console))
+        assert "<0.001" in text
+        assert "0.000" not in text.replace("+0.000", "")
 
 
 class TestSamples:
@@ -118,7 +129,8 @@ class TestSamples:
     def test_the_table_says_it(self, make_record):
         summary = summarise(score_records(self.samples(make_record, "BA", "BB")))
         text = printed(lambda console: print_summary(summary, console), 160)
-        assert "2 responses to a question: pass@1 75.0%, pass@2 100.0%; majority vote 75.0%" in text
+        assert "2 responses to a question: pass@1 75.0% (" in text
+        assert "majority vote 75.0%" in text
 
     def test_valid_responses_are_counted_not_questions(self, make_record):
         summary = summarise(score_records(self.samples(make_record, ["B", "no idea", "no idea"], ["no idea"] * 3)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
-from mllm4d_verl.evaluation.benchmarks.base import NUMBER, Item
+from mllm4d_verl.evaluation.benchmarks.base import NUMBER, UNREADABLE, Item
 
 from .choice import read_choice
 from .number import number_score, read_number
@@ -31,6 +31,8 @@ class Score(NamedTuple):
 
 def score_answer(item: Item | _Lean, response: str) -> Score:
     """Verdict and score of one response to one item."""
+    if item.kind == UNREADABLE:
+        return Score(Verdict(reason="unreadable question"), 0.0)
     if item.kind == NUMBER:
         verdict = read_number(response, item.unit)
         return Score(verdict, number_score(verdict.number, item.value or 0.0))

@@ -3,22 +3,31 @@
 Read are our own files (`mllm4d eval run`: id, truth, response) and what other projects release: a list of benchmark
 items, as JSON, JSON lines or parquet, each with what the model wrote under `response`. Such items carry their own
 questions, so the question file is not needed; where it is at hand, or its content is known, they are checked by it.
+Others carry parts of their questions, as VLM4D's authors do: no video, the right answer under another name, and options
+in an order of their own. Letters mean the options that the model saw, so these are used wherever a record has them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.data_tools.schema import LETTERS
+from mllm4d_verl.reward.truth import strip_letter
 
-from .base import Benchmark, Item, fold
+from .base import CHOICE, UNREADABLE, Benchmark, Item, fold, video_path
 from .records import PathLike, Record, file_sha256, read_records
 from .registry import Source, find_questions, from_records, get_source, is_path, load_benchmark
 
 RESPONSE_FIELD = "response"
+#: Names that sources and response files give to the options, the right answer and the question, in order of precedence.
+_OPTION_FIELDS = ("choices", "options", "candidates", "Candidates")
+_ANSWER_FIELDS = ("ground_truth_answer", "ground_truth", "answer", "Answer")
+_QUESTION_FIELDS = ("question", "Question")
 
 
 @dataclass(frozen=True)
@@ -29,16 +38,18 @@ class Answered:
         benchmark: the questions; those of the response file where it carries its own.
         items, responses: item by item, in the order of the file; "" where the model gave none. With several samples of
             a question (`sample` 0, 1, ...) each is a response of its own: accuracy is then their mean.
+        samples: number of each response among those to its question, from 0.
         responses_sha256: of the response file.
         questions_from: "question file", or "response file" where it carried its own.
-        altered: ids whose question, options or answer differ from the question file; None where there was none to
-            compare with.
+        altered: ids whose video, question, options (in any order) or answer differ from the question file; None where
+            there was none to compare with, or the responses carry nothing of their questions.
         missing: questions of the question file without a response; None where the whole set is not known.
     """
 
     benchmark: Benchmark
     items: tuple[Item, ...]
     responses: tuple[str, ...]
+    samples: tuple[int, ...]
     responses_sha256: str
     questions_from: str
     altered: tuple[str, ...] | None
@@ -71,19 +82,24 @@ def read_answered(
     if own is None:
         if published is None:
             published = load_benchmark(benchmark, questions)  # tells where to get the question file
-        items = _find_all(records, published)
-        asked, altered, origin = published, None, "question file"
+        found = _find_all(records, published)
+        items = [_as_answered(item, record) for item, record in zip(found, records, strict=True)]
+        differs = [_differs(item, record) for item, record in zip(found, records, strict=True)]
+        altered = tuple(item.id for item, is_other in zip(items, differs, strict=True) if is_other)
+        altered = None if all(is_other is None for is_other in differs) else altered
+        asked, origin = published, "question file"
     else:
         asked, items = own, own.items
-        altered = None if published is None else _altered(items, records, published)
+        altered = None if published is None else _altered(items, published)
         origin = "response file"
-    _check_doubled(items, records)
+    samples = _samples(items, records)
     missing = None
     if published is not None:
-        answered = {_key(item) for item in items}
-        missing = tuple(item.id for item in published.items if _key(item) not in answered)
+        answered = {item.id for item in items}
+        missing = tuple(item.id for item in published.items if item.id not in answered)
         asked = replace(asked, sha256=published.sha256, revision=asked.revision or published.revision)
-    return Answered(asked, tuple(items), tuple(responses), file_sha256(file), origin, altered, missing)
+    digest = file_sha256(file)
+    return Answered(asked, tuple(items), tuple(responses), samples, digest, origin, altered, missing)
 
 
 def _published(benchmark: PathLike, questions: PathLike | None) -> Benchmark | None:
@@ -137,27 +153,87 @@ def _text(record: Record, field: str) -> str:
     return str(value)
 
 
-def _check_doubled(items: Sequence[Item], records: Sequence[Record]) -> None:
+def _samples(items: Sequence[Item], records: Sequence[Record]) -> tuple[int, ...]:
     """Several samples of a question have a `sample` number; else a second response would count twice."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, int]] = set()
+    samples = []
     for item, record in zip(items, records, strict=True):
-        key = item.id, str(record.fields.get("sample") or 0)
-        if key in seen:
+        sample = record.fields.get("sample") or 0
+        if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
+            raise record.error(f"a number from 0 on is expected, got {sample!r}", "sample")
+        if (item.id, sample) in seen:
             raise record.error(f"two responses to the question {item.id!r}", "id", "Number samples by `sample`")
-        seen.add(key)
+        seen.add((item.id, sample))
+        samples.append(sample)
+    return tuple(samples)
 
 
-def _key(item: Item) -> tuple[str, str]:
-    return item.source_id or item.id, item.clip
+def _as_answered(item: Item, record: Record) -> Item:
+    """The item with the options that the record carries, and the letter that the right answer has among them."""
+    options = _record_options(record)
+    if item.kind != CHOICE or not item.options or options is None or options == item.options:
+        return item
+    folded = list(map(fold, options))
+    for text in (item.answer_text, _record_answer(record)):
+        if text is not None and fold(text) in folded:
+            return replace(item, options=options, answer=LETTERS[folded.index(fold(text))])
+    fault = f"the right answer {item.answer_text!r} is not among the options that were answered, {', '.join(options)}"
+    return replace(item, options=options, answer="", kind=UNREADABLE, fault=fault)
 
 
-def _altered(items: Sequence[Item], records: Sequence[Record], published: Benchmark) -> tuple[str, ...]:
-    """Items that are not the question file's: other words, other options (in any order), another right answer."""
-    by_key = {_key(item): item for item in published.items}
-    return tuple(
-        item.id for item in items if (known := by_key.get(_key(item))) is None or _asked(item) != _asked(known)
-    )
+def _differs(item: Item, record: Record) -> bool | None:
+    """Whether the record's question is not the question file's; None where it carries nothing of it."""
+    own: list[bool] = []
+    if (options := _record_options(record)) is not None and item.kind == CHOICE and item.options:
+        own.append(sorted(map(fold, options)) != sorted(map(fold, item.options)))
+        if (answer := _record_answer(record)) is not None:
+            own.append(fold(answer) != fold(item.answer_text))
+    question = next((record.fields[key] for key in _QUESTION_FIELDS if key in record.fields), None)
+    if isinstance(question, str):
+        own.append(fold(question) != fold(item.question))
+    return any(own) if own else None
 
 
-def _asked(item: Item) -> tuple[str, list[str], str, float | None]:
-    return fold(item.question), sorted(map(fold, item.options)), fold(item.answer_text), item.value
+def _record_options(record: Record) -> tuple[str, ...] | None:
+    """Option texts in the order of their letters, as the record has them; None where it has none that can be read."""
+    truth = record.fields.get("truth")
+    places = [record.fields.get(key) for key in _OPTION_FIELDS]
+    places.append(truth.get("options") if isinstance(truth, dict) else None)
+    options: Any = next((place for place in places if place), None)
+    if isinstance(options, str):
+        try:
+            options = json.loads(options)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(options, dict):
+        present = {letter: text for letter, text in options.items() if text is not None}
+        if sorted(present) != list(LETTERS[: len(present)]):
+            return None
+        options = [present[letter] for letter in LETTERS[: len(present)]]
+    if not isinstance(options, list) or not 2 <= len(options) <= len(LETTERS):
+        return None
+    return tuple(strip_letter(str(option).strip()) for option in options)
+
+
+def _record_answer(record: Record) -> str | None:
+    """Text of the answer that the record calls right, by its letter or itself; None where it calls none so."""
+    truth = record.fields.get("truth")
+    places = [record.fields.get(key) for key in _ANSWER_FIELDS]
+    places.append(truth.get("answer") if isinstance(truth, dict) else None)
+    answer = next((str(place).strip() for place in places if place is not None), None)
+    options = _record_options(record)
+    if answer is None or options is None or fold(answer) in map(fold, options):
+        return answer
+    index = LETTERS.find(answer.upper()) if len(answer) == 1 else -1
+    return options[index] if 0 <= index < len(options) else strip_letter(answer)
+
+
+def _altered(items: Sequence[Item], published: Benchmark) -> tuple[str, ...]:
+    """Items that are not the question file's: another video, other words, options (in any order) or right answer."""
+    by_id = published.by_id
+    return tuple(item.id for item in items if (known := by_id.get(item.id)) is None or _asked(item) != _asked(known))
+
+
+def _asked(item: Item) -> tuple[str, str, list[str], str, float | None]:
+    text = fold(item.question), sorted(map(fold, item.options)), fold(item.answer_text), item.value
+    return video_path(item.video).stem, *text

@@ -18,6 +18,8 @@ from mllm4d_verl.data_tools.schema import LETTERS, OTHER_TASK, QARow, known_task
 
 CHOICE: Literal["choice"] = "choice"
 NUMBER: Literal["number"] = "number"
+#: A record that no question can be made of. It counts as wrong, as in benchmarks that divide by all their records.
+UNREADABLE: Literal["unreadable"] = "unreadable"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Item:
         question: text without options.
         options: option texts in letter order; empty for numbers (and for imported rows that do not list theirs).
         answer: the letter, "A" is options[0]; for numbers the number as the source prints it.
-        kind: "choice", or "number" (scored by mean relative accuracy).
+        kind: "choice", "number" (scored by mean relative accuracy), or "unreadable" (always wrong, see `UNREADABLE`).
         task: group that figures are given for.
         splits: further groups, name -> value, such as {"view": "exo"}.
         value: the right number for kind "number", in the unit that the question asks for; else None.
@@ -42,6 +44,7 @@ class Item:
         truth: what STReward takes, where the source has centres; else None.
         messages: the chat as the source words it, where it is part of the source.
         source_id: id in the source's own file, where `id` had to differ; else the same.
+        fault: what is wrong with the source's record, one clause; "" for nothing.
     """
 
     id: str
@@ -50,7 +53,7 @@ class Item:
     question: str
     options: tuple[str, ...]
     answer: str
-    kind: Literal["choice", "number"]
+    kind: Literal["choice", "number", "unreadable"]
     task: str
     splits: Mapping[str, str] = field(default_factory=dict)
     value: float | None = None
@@ -63,6 +66,7 @@ class Item:
     truth: Mapping[str, Any] | None = None
     messages: tuple[Mapping[str, str], ...] | None = None
     source_id: str = ""
+    fault: str = ""
 
     @property
     def answer_text(self) -> str:
@@ -83,7 +87,8 @@ class Oddity:
     """Something a reader of the figures should know about the questions.
 
     Attributes:
-        kind: "equal_options", "repeated_question", "contradicting_answers" or "few_options".
+        kind: "equal_options", "repeated_question", "contradicting_answers", "few_options", "faulty_record" (asked and
+            scored all the same) or "unreadable".
         ids: the questions concerned.
         note: one sentence.
     """
@@ -162,9 +167,19 @@ def fold(text: str) -> str:
     return " ".join(text.split()).rstrip(". ").casefold()
 
 
+def count_options(options: Sequence[str]) -> int:
+    """How many different options there are to guess from."""
+    return len(set(map(fold, options)))
+
+
+def video_path(video: str) -> PurePosixPath:
+    """Path of a video that is given as an address, a path, or a path of another system."""
+    return PurePosixPath(urlsplit(video).path if "://" in video else video.replace("\\", "/"))
+
+
 def clip_name(video: str) -> str:
     """Folder and name of a video, so that an address and a local path of the same file agree: "davis/aerobatics"."""
-    path = PurePosixPath(urlsplit(video).path if "://" in video else video.replace("\\", "/"))
+    path = video_path(video)
     return "/".join((*path.parts[-2:-1], path.stem)).lstrip("/")
 
 
@@ -178,10 +193,15 @@ def content_sha256(items: Sequence[Item]) -> str:
 
 
 def find_oddities(items: Sequence[Item]) -> tuple[Oddity, ...]:
-    """Items with equal options or fewer than two, and questions that are asked twice about the same video."""
+    """Items with a fault, with equal options or fewer than two, and questions that are asked twice about a video."""
     oddities = []
     by_question: dict[tuple[str, str], list[Item]] = defaultdict(list)
     for item in items:
+        if item.fault:
+            kind = "unreadable" if item.kind == UNREADABLE else "faulty_record"
+            oddities.append(Oddity(kind, (item.id,), item.fault))
+        if item.kind == UNREADABLE:
+            continue
         by_question[item.clip, fold(item.question)].append(item)
         if item.kind != CHOICE or not item.options:
             continue
@@ -189,7 +209,7 @@ def find_oddities(items: Sequence[Item]) -> tuple[Oddity, ...]:
         if equal:
             right = "the right one among them" if fold(item.answer_text) in equal else "none of them right"
             oddities.append(Oddity("equal_options", (item.id,), f"two options read {equal[0]!r}, {right}"))
-        if len(set(map(fold, item.options))) < 2:
+        if count_options(item.options) < 2:
             oddities.append(Oddity("few_options", (item.id,), "there is nothing to choose from"))
     for (clip, _), same in by_question.items():
         if len(same) < 2:
@@ -236,6 +256,25 @@ def item_to_row(item: Item, num_frames: int = DEFAULT_NUM_FRAMES) -> QARow:
 
 def _known(states: Any) -> Any:
     return None if states is None or all(state is None for state in states) else states
+
+
+def unreadable_item(id: str, source_id: str, task: str, fault: str) -> Item:
+    """An item that stands for a record which cannot be read, so that it is reported and counts.
+
+    Without a task it is one of `UNREADABLE`, which no mean of tasks takes for a task.
+    """
+    return Item(
+        id=id,
+        video="",
+        clip=id,
+        question="",
+        options=(),
+        answer="",
+        kind=UNREADABLE,
+        task=task or UNREADABLE,
+        source_id=source_id,
+        fault=fault,
+    )
 
 
 def check_items(items: Sequence[Item], file: object) -> None:

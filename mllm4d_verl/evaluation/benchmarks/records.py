@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mllm4d_verl.data_tools.errors import InputError
+
+from .base import Item, unreadable_item
 
 PathLike = str | os.PathLike[str]
 
@@ -82,6 +84,34 @@ def read_records(path: PathLike) -> list[Record]:
     if not values:
         raise InputError("the file has no records", file=path)
     return [Record(value, str(path), row) for row, value in enumerate(values)]
+
+
+def read_items(
+    records: Sequence[Record], to_item: Callable[[Record], Item], id_key: str = "id", task_key: str = ""
+) -> list[Item]:
+    """An item of every record; one that cannot be read becomes an unreadable item, see `base.UNREADABLE`.
+
+    Args:
+        records: of the source.
+        to_item: raises InputError where a record is not what the source publishes.
+        id_key, task_key: fields that name an unreadable record's question and task, where they are there.
+
+    Raises:
+        InputError: the first one raised, where fewer than half of the records can be read: the file is another's then.
+    """
+    items, errors = [], []
+    for record in records:
+        try:
+            items.append(to_item(record))
+        except InputError as error:
+            errors.append(error)
+            id, task = record.fields.get(id_key), record.fields.get(task_key)
+            place = f"row {record.row} of {Path(record.file).name}"
+            name = f"{id} ({place})" if isinstance(id, str | int) else place  # a part of the source may repeat the id
+            items.append(unreadable_item(name, str(id or ""), task if isinstance(task, str) else "", str(error)))
+    if errors and 2 * len(errors) > len(records):
+        raise errors[0]
+    return items
 
 
 def file_sha256(path: PathLike) -> str:

@@ -8,6 +8,7 @@ import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from mllm4d_verl.data_tools.errors import InputError
@@ -62,6 +63,12 @@ class Source:
 def benchmark_names() -> list[str]:
     """Names that `load_benchmark` knows."""
     return list(BENCHMARKS)
+
+
+@cache
+def all_macro_groups() -> dict[str, str]:
+    """Task -> group for the macro average, of all benchmarks: responses that name no benchmark get the same mean."""
+    return {task: group for name in BENCHMARKS for task, group in get_source(name).macro_groups.items()}
 
 
 def get_source(name: str) -> Source:

@@ -14,17 +14,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
+from pathlib import PurePosixPath
 
 from mllm4d_verl.data_tools.schema import LETTERS
 
-from .base import CHOICE, Item, clip_name, fold
-from .records import Record
+from .base import CHOICE, Item, clip_name, fold, video_path
+from .records import Record, read_items
 from .registry import Source
 
 _HOMEPAGE = "https://github.com/ShijieZhou-UCLA/VLM4D (folder data)"
 _REAL_FILE, _SYNTHETIC_FILE = "real_mc.json", "synthetic_mc.json"
 _LAST_EXO_ID = 922
 _NUMBER = re.compile(r"(\d+)$")
+_SYNTHETIC_NAME = re.compile(r"synth_\d+")
+_PART_OF_FOLDER = {
+    **dict.fromkeys(("videos_real", "real", "davis", "ego4d", "youtube-vos"), "real"),
+    **dict.fromkeys(("videos_synthetic", "synthetic"), "synthetic"),
+}
 #: Content digest of the published questions -> commit of the source: real, synthetic, both.
 _REVISIONS = dict.fromkeys(
     (
@@ -45,16 +51,31 @@ def to_items(records: Sequence[Record], only: str | None = None) -> list[Item]:
         only: "real" or "synthetic" refuses the other part. None takes both and puts the part before the ids, which
             alone are unique in one of the two files only.
     """
-    return [_item(record, only) for record in records]
+    for record in records:
+        if only not in (None, part := _part(record, only)):
+            raise record.error(f"a {part} question", "video", "`--benchmark vlm4d` takes both parts")
+    return read_items(records, partial(_item, only=only))
+
+
+def _part(record: Record, only: str | None) -> str:
+    """Real or synthetic, by what the video's path says nearest to its name.
+
+    Other machines keep the files under folders of any name, so nothing but the names that the source gives is looked
+    for: `synth_NNN` of a synthetic video, then the source's folders from the innermost outwards. A path that names none
+    of them is taken for the part that was asked for, and else for real.
+    """
+    video = record.fields.get("video")
+    path = video_path(video) if isinstance(video, str) else PurePosixPath()
+    if _SYNTHETIC_NAME.fullmatch(path.stem):
+        return "synthetic"
+    found = (_PART_OF_FOLDER.get(part.casefold()) for part in reversed(path.parts[:-1]))
+    return next((part for part in found if part), only or "real")
 
 
 def _item(record: Record, only: str | None) -> Item:
-    id, video = record.text("id"), record.text("video")
+    id, video, part = record.text("id"), record.text("video"), _part(record, only)
     options = _options(record)
     answer = _answer(record, options)
-    part = "synthetic" if "synth" in video else "real"
-    if only not in (None, part):
-        raise record.error(f"a {part} question", "video", "`--benchmark vlm4d` takes both parts")
     splits = {"part": part}
     if part == "real":
         number = _NUMBER.search(id)
@@ -65,7 +86,7 @@ def _item(record: Record, only: str | None) -> Item:
         text = fold(options[LETTERS.index(answer)])
         splits["question"] = "false_positive" if text == "no" or text.startswith("no ") else "directional"
     return Item(
-        id=id if only else f"{part}/{id.removeprefix(f'{part}/')}",
+        id=id.removeprefix(f"{part}/") if only else f"{part}/{id.removeprefix(f'{part}/')}",
         video=video,
         clip=clip_name(video),
         question=record.text("question"),

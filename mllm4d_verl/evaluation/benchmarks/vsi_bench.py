@@ -16,7 +16,7 @@ from mllm4d_verl.data_tools.schema import LETTERS
 from mllm4d_verl.reward.truth import strip_letter
 
 from .base import CHOICE, NUMBER, Item
-from .records import Record
+from .records import Record, read_items
 from .registry import Source
 
 CHOICE_TYPES = frozenset(
@@ -42,7 +42,7 @@ _RECORD_KEYS = frozenset({"scene_name", "question_type", "question", "ground_tru
 
 def to_items(records: Sequence[Record]) -> list[Item]:
     """Items of VSI-Bench records."""
-    return [_item(record) for record in records]
+    return read_items(records, _item, task_key="question_type")
 
 
 def _item(record: Record) -> Item:

@@ -28,8 +28,9 @@ from mllm4d_verl.prompts import render_messages
 
 from ..answers.score import score_answer
 from ..benchmark_questions import find_videos
-from ..benchmark_score import SCORER_VERSION, macro_mean
+from ..benchmark_score import SCORER_VERSION
 from ..benchmarks.base import Benchmark, Item, item_to_row
+from ..summary import macro_mean
 
 _VIDEO = "<video>"
 # As long as the answers of `eval run`; "until" keeps lmms-eval from cutting a response at its first blank line.
