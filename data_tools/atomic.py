@@ -2,27 +2,88 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import re
+import shutil
+import stat
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import InputError
 
-@contextmanager
+# A temporary file whose process is gone is removed after an hour: on a shared file system it may be another machine's.
+_ABANDONED_AFTER_S = 3600.0
+_TEMPORARY = re.compile(r"\..+\.([0-9]{1,9})\.tmp(?:\.[^.]+)?")
+
+
+@contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends well, and vanishes when it does not.
 
-    The suffix is kept, since writers such as ffmpeg or OpenCV choose the format by it. Folders are created.
+    The suffix is kept, since writers such as ffmpeg or OpenCV choose the format by it. Folders are created. A link is
+    followed: what it points to is replaced, not the link. What is no regular file (`/dev/stdout`, a named pipe) gets
+    the finished content written into it. Temporary files of killed processes are removed.
+
+    Raises:
+        InputError: `path` is a folder.
 
     Example:
         >>> with atomic_path("out/table.txt") as temporary:  # doctest: +SKIP
         ...     temporary.write_text("done")
     """
-    final = Path(path)
+    given = Path(path)
+    try:
+        mode = given.stat().st_mode  # follows links
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    if stat.S_ISDIR(mode):
+        raise InputError("is a folder, and a file is to be written there", file=given, remedy="Name a file")
+    if not stat.S_ISREG(mode):
+        with _written_through(given) as temporary:
+            yield temporary
+        return
+    final = Path(os.path.realpath(given))
     final.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(final.parent)
     temporary = final.with_name(f".{final.stem}.{os.getpid()}.tmp{final.suffix}")
     try:
         yield temporary
         os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _written_through(device: Path) -> Iterator[Path]:
+    """A temporary file whose content goes into a device or a pipe, which stays what it is."""
+    with tempfile.TemporaryDirectory(prefix="mllm4d-") as folder:
+        temporary = Path(folder) / device.name
+        yield temporary
+        with open(temporary, "rb") as content, open(device, "wb") as target:
+            shutil.copyfileobj(content, target)
+
+
+@functools.lru_cache(maxsize=1024)
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of killed processes from a folder; looks once in each folder and process."""
+    for entry in os.scandir(folder):
+        match = _TEMPORARY.fullmatch(entry.name)
+        if not match or _runs(int(match[1])):
+            continue
+        with contextlib.suppress(OSError):  # another process was quicker
+            if time.time() - entry.stat().st_mtime > _ABANDONED_AFTER_S:
+                os.unlink(entry.path)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # not ours to ask: it runs
+        return True
+    return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import re
 import sys
 from typing import Annotated
 
@@ -26,7 +28,8 @@ GROUPS: dict[str, tuple[str, str]] = {
     "demo": ("mllm4d_verl.cli.demo", "World, questions, tiny model, SFT, cold start, GRPO, table: the whole way."),
 }
 
-# Exit codes: 0 all well, 1 the command ran and found a fault (doctor), 2 bad input, 130 interrupted.
+# Exit codes: 0 all well, 1 the command ran and found a fault (doctor), 2 bad input or an error of the system (a full
+# disk), 130 interrupted.
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -74,12 +77,51 @@ def _options(
     pass
 
 
+# What the operating system refuses, and what a user can do about it.
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some room and run the same command again"),
+    errno.EFBIG: "The file system or `ulimit -f` limits the size of files: raise it, or write elsewhere",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "Change its permissions, or name another place"),
+    errno.EROFS: "The file system is read-only: name another place",
+    errno.ENOTDIR: "A part of the path is a file, not a folder: correct it",
+    errno.EISDIR: "It is a folder: name a file",
+    errno.ENOENT: "Correct the path",
+    errno.ENAMETOOLONG: "Shorten the name",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Too many files are open: raise `ulimit -n`, or use fewer workers"),
+    errno.ENOMEM: "Use fewer workers, or a machine with more memory",
+    errno.EAGAIN: "The machine has no more processes or threads to give: raise `ulimit -u`, or use fewer workers",
+    errno.EIO: "The disk reports a fault: look at it before you go on",
+    errno.ELOOP: "Links of the path point to each other: correct it",
+}
+# Libraries such as Arrow put the number into their message only.
+_ERRNO = re.compile(r"\[Errno ([0-9]{1,3})\]")
+
+
+def system_message(error: OSError | MemoryError) -> str | None:
+    """One line about an error of the operating system, with a remedy; None where it is none that a user can mend."""
+    if isinstance(error, MemoryError):
+        return f"memory ran out{f' ({error})' if str(error) else ''}. {_REMEDIES[errno.ENOMEM]}"
+    number = error.errno
+    if number is None and (match := _ERRNO.search(str(error))):
+        number = int(match[1])
+    if number not in _REMEDIES:
+        return None
+    place = f"file {error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}. {_REMEDIES[number]}"
+
+
 def main() -> None:
-    """Console entry point: bad input becomes a message and exit code 2, never a traceback."""
+    """Console entry point: bad input and what the system refuses become a message and exit code 2, not a traceback."""
     try:
         app(prog_name="mllm4d")
     except InputError as error:
         print(f"mllm4d: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except (OSError, MemoryError) as error:
+        message = system_message(error)
+        if message is None:
+            raise
+        print(f"mllm4d: {message}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except (KeyboardInterrupt, SystemExit) as end:
         # typer turns Ctrl-C into a silent exit with this code.
