@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.hydra_groups import SEARCH_PATH, register_source
 
 # stage -> the config file of a recipe it is described in
 STAGES: dict[str, str] = {"sft": "sft", "cold-start": "cold_start", "grpo": "grpo"}
@@ -68,7 +69,9 @@ class Recipe:
         from omegaconf.errors import OmegaConfBaseException
 
         # Hydra wants the primary config in the folder it starts from; verl's own configs come as a search path.
-        search_path = [f"file://{_verl_config_folder()}", "pkg://mllm4d_verl.config", "pkg://mllm4d_verl.recipes"]
+        register_source()
+        packaged = ["pkg://mllm4d_verl.config", "pkg://mllm4d_verl.recipes", SEARCH_PATH]
+        search_path = [f"file://{_verl_config_folder()}", *packaged]
         GlobalHydra.instance().clear()
         try:
             with initialize_config_dir(str(self.folder.parent), version_base=None):
