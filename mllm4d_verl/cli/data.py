@@ -27,6 +27,7 @@ from mllm4d_verl.cli.data_validate import validate
 from mllm4d_verl.cli.data_view import view
 from mllm4d_verl.cli.output import emit_json
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.terminal import say
 
 app = typer.Typer(
     help="Make clips, questions and training files; convert released formats; count.",
@@ -92,7 +93,7 @@ def synth(
             workers=workers or os.cpu_count() or 1,
             progress=progress,
         )
-    typer.echo(f"{len(ids)} clips in {out}")
+    say(f"{len(ids)} clips in {out}")
     if json:
         emit_json({"out": str(out), "clips": len(ids), "seed": seed, "width": width, "height": height})
 
@@ -182,19 +183,19 @@ def questions(
     report = None if overwrite else finished_report(clips, out, config)
     skipped = report is not None
     if report is not None:
-        typer.echo(f"{out} is finished for these clips and settings; nothing to do (--overwrite writes it again)")
+        say(f"{out} is finished for these clips and settings; nothing to do (--overwrite writes it again)")
     else:
         if (out / "train.parquet").exists():
-            typer.echo(f"overwriting the questions in {out}")
+            say(f"overwriting the questions in {out}")
         with _progress("clips") as progress:
             report = write_questions(clips, out, config, progress, workers=workers or os.cpu_count() or 1, ray=ray)
     _print_counts(report.tasks)
-    typer.echo(
+    say(
         f"{sum(report.rows.values())} questions about {sum(report.clips.values())} clips, "
         f"{report.cold_start} with a response, in {out}"
     )
     if report.absent_videos:
-        typer.echo(f"{report.absent_videos} clips have no video yet: put it where their rows say before training")
+        say(f"{report.absent_videos} clips have no video yet: put it where their rows say before training")
     if json:
         emit_json({"out": str(out), "already_done": skipped, **asdict(report)})
 
@@ -221,11 +222,11 @@ def import_released(
     for row in rows:
         row.video = rebase_video(row.video, media_root or file.parent, out.parent)
     if out.exists():
-        typer.echo(f"overwriting {out}")
+        say(f"overwriting {out}")
     write_qa(out, rows)
     for error in bad[:10]:
-        typer.echo(f"left out: {error}", err=True)
-    typer.echo(f"{len(rows)} rows in {out}, {len(bad)} left out")
+        say(f"left out: {error}", err=True)
+    say(f"{len(rows)} rows in {out}, {len(bad)} left out")
     if json:
         emit_json({"out": str(out), "rows": len(rows), "left_out": len(bad)})
 
@@ -247,17 +248,18 @@ def export_released(
     for row in rows:
         row.video = rebase_video(row.video, qa.parent, out.parent)
     if out.exists():
-        typer.echo(f"overwriting {out}")
+        say(f"overwriting {out}")
     (write_rft if format is Format.rft else write_sft)(out, rows)
-    typer.echo(f"{len(rows)} rows in {out}")
+    say(f"{len(rows)} rows in {out}")
     if json:
         emit_json({"out": str(out), "rows": len(rows)})
 
 
 def _print_counts(counts: dict[str, dict[str, dict[str, int]]]) -> None:
     """A table of rows: one line per task and answer, one column per split or file."""
-    from rich.console import Console
     from rich.table import Table
+
+    from mllm4d_verl.terminal import PlainConsole
 
     table = Table()
     table.add_column("task", overflow="fold")
@@ -268,17 +270,18 @@ def _print_counts(counts: dict[str, dict[str, dict[str, int]]]) -> None:
     for task, answer in keys:
         numbers = [str(tasks.get(task, {}).get(answer, 0)) for tasks in counts.values()]
         table.add_row(task, answer, *numbers)
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error, called as progress(done, total)."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from mllm4d_verl.terminal import PlainConsole
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=PlainConsole(stderr=True)) as bar:
         line = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(line, completed=done, total=total)
 

@@ -11,6 +11,7 @@ import typer
 
 from mllm4d_verl.cli.output import emit_json, key_values, open_console
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.terminal import say
 
 if TYPE_CHECKING:
     from mllm4d_verl.data_tools.annotation.run import AnnotateReport
@@ -66,7 +67,7 @@ def annotate(
     changes = key_values(set_, "--set") | ({"write_masks": True} if masks else {})
     settings = load_config(config, changes)
     if print_config:
-        typer.echo(dump_config(settings), nl=False)
+        say(dump_config(settings), nl=False)
         return
     if source is None or out is None:
         missing = "IN" if source is None else "OUT"
@@ -77,7 +78,7 @@ def annotate(
     from mllm4d_verl.data_tools.annotation.run import find_source
 
     found = find_source(source, reader, key_values(option, "--option"))
-    typer.echo(f"{source}: reader {found.reader} ({found.reason}), {len(found.refs)} clips")
+    say(f"{source}: reader {found.reader} ({found.reason}), {len(found.refs)} clips")
     with _progress("clips") as progress:
         report = run(
             found,
@@ -97,18 +98,18 @@ def annotate(
 
 def _print_report(report: AnnotateReport, out: Path) -> None:
     if report.skipped:
-        typer.echo(f"{report.skipped} clips were finished by an earlier run")
-    typer.echo(
+        say(f"{report.skipped} clips were finished by an earlier run")
+    say(
         f"{report.clips} clips: {report.kept} records of {report.frames} frames kept, {report.num_rejected} kept out, "
         f"{sum(report.quarantined.values())} failed"
     )
     for reason, count in sorted(report.rejected.items(), key=lambda item: -item[1]):
-        typer.echo(f"  kept out: {reason} {count}")
+        say(f"  kept out: {reason} {count}")
     for kind, count in sorted(report.quarantined.items(), key=lambda item: -item[1]):
-        typer.echo(f"  failed: {kind} {count}, see {out / 'quarantine.jsonl'}")
+        say(f"  failed: {kind} {count}, see {out / 'quarantine.jsonl'}")
     if report.new_frames:
         rate = report.new_frames / report.seconds
-        typer.echo(f"{report.new_frames} source frames in {report.seconds:.1f} s, {rate:.1f} frames/s")
+        say(f"{report.new_frames} source frames in {report.seconds:.1f} s, {rate:.1f} frames/s")
 
 
 def _print_readers(json: bool) -> None:
@@ -139,19 +140,19 @@ def show_clip_stats(folder: Path, plot: Path | None, json: bool) -> None:
 
     stats = clip_stats(folder)
     _print_figures(stats)
-    typer.echo(
+    say(
         f"{stats.kept} records of {stats.frames} frames, {stats.objects} objects, {stats.moving_objects} of them moving"
     )
     if stats.num_rejected:
         reasons = ", ".join(f"{name} {count}" for name, count in stats.rejected.items())
-        typer.echo(f"{stats.num_rejected} kept out: {reasons}")
+        say(f"{stats.num_rejected} kept out: {reasons}")
     if stats.quarantined:
         kinds = ", ".join(f"{name} {count}" for name, count in stats.quarantined.items())
-        typer.echo(f"{sum(stats.quarantined.values())} clips failed: {kinds}")
+        say(f"{sum(stats.quarantined.values())} clips failed: {kinds}")
     record: dict[str, Any] = stats.to_dict()
     if plot is not None:
         plot_stats(stats, plot)
-        typer.echo(f"histograms in {plot}")
+        say(f"histograms in {plot}")
         record["plot"] = str(plot)
     if json:
         emit_json(record)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mllm4d_verl.cli.output import emit_json
+from mllm4d_verl.terminal import say
 
 
 def blind(
@@ -37,10 +38,10 @@ def blind(
         results["after"] = blind_accuracy(rows.take(np.flatnonzero(keep)), seed)
         dropped = set(rows.ids[~keep])
         copy_rows(qa, rebalance, lambda batch: [name not in dropped for name in batch.column("id").to_pylist()])
-        typer.echo(f"{int(keep.sum())} of {len(rows)} rows in {rebalance}")
+        say(f"{int(keep.sum())} of {len(rows)} rows in {rebalance}")
     for stage, tasks in results.items():
         for task, found in tasks.items():
-            typer.echo(
+            say(
                 f"{stage} {task}: {100 * found.accuracy:.1f} +- {100 * found.interval:.1f} %, chance "
                 f"{100 * found.chance:.1f} %, {found.verdict} ({found.best}, {found.rows} rows)"
             )

@@ -11,6 +11,7 @@ import typer
 
 from mllm4d_verl.cli.output import emit_json, open_console
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.terminal import say
 
 if TYPE_CHECKING:
     from mllm4d_verl.data_tools.stereo.calibrate import View
@@ -57,7 +58,7 @@ def calibrate(
     if len(files) == 1:
         camera = calibrate_camera(files[0], pattern, square)
         _print_views(camera.views, ("camera",))
-        typer.echo(
+        say(
             f"RMS {camera.rms_px:.3f} px; focal length {camera.matrix[0, 0]:.1f} px "
             f"(std {camera.focal_std_px:.2f}); corners cover {camera.coverage:.0%} of the picture"
         )
@@ -70,7 +71,7 @@ def calibrate(
         stereo = calibrate_stereo(pairs, pattern, square)
         rectified = stereo.raw.rectify().camera
         _print_views(stereo.views, ("left", "right"))
-        typer.echo(
+        say(
             f"RMS: left {stereo.left.rms_px:.3f} px, right {stereo.right.rms_px:.3f} px, "
             f"stereo {stereo.rms_px:.3f} px; baseline {rectified.baseline:.4f} m, rectified focal length "
             f"{rectified.focal_px:.1f} px; corners cover {stereo.left.coverage:.0%} and {stereo.right.coverage:.0%}"
@@ -86,10 +87,10 @@ def calibrate(
         }
         write_calibration(out, stereo.raw)
     for path in alone:
-        typer.echo(f"left out: {path}: no partner in the other eye", err=True)
+        say(f"left out: {path}: no partner in the other eye", err=True)
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"calibration in {out}")
+        say(f"warning: {warning}", err=True)
+    say(f"calibration in {out}")
     if json:
         report |= {
             "out": str(out),

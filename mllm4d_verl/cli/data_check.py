@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mllm4d_verl.cli.output import emit_json, open_console, progress_bar
+from mllm4d_verl.terminal import say
 
 if TYPE_CHECKING:
     from mllm4d_verl.data_tools.annotation.check import CheckReport
@@ -48,7 +49,7 @@ def check(
     elif figures is not None:
         plot_report(report, figures)
     if figures is not None:
-        typer.echo(f"figures of each clip in {figures}")
+        say(f"figures of each clip in {figures}")
     if json:
         emit_json(report.to_dict())
 
@@ -121,22 +122,22 @@ def _print_report(report: CheckReport) -> None:
         )
     console.print(answers)
     objects, counts = report.objects, report.clips
-    typer.echo(
+    say(
         f"objects: {objects['found']} of {objects['true_moving']} moving ones found, {objects['false_moving']} of "
         f"{objects['estimated_moving']} false, {objects['switches']} switches in {objects['matched_frames']} frames"
     )
     for pair, count in objects["moving"].items():
-        typer.echo(f"  {pair}: {count}")
+        say(f"  {pair}: {count}")
     faults = Counter((wrong["clip_id"], wrong["object"] or "the camera") for wrong in report.disagreements)
     if faults:
         kinds = ", ".join(f"{fault} {count}" for fault, count in report.answers["faults"].items())
-        typer.echo(f"{len(report.disagreements)} answers disagree: {kinds}; most of them about")
+        say(f"{len(report.disagreements)} answers disagree: {kinds}; most of them about")
     for (clip_id, about), count in faults.most_common(_MOST_FAULTS):
-        typer.echo(f"  {clip_id}, {about}: {count}")
+        say(f"  {clip_id}, {about}: {count}")
     for note in report.notes[:10]:
-        typer.echo(f"left out: {note}", err=True)
+        say(f"left out: {note}", err=True)
     kept = _percent(counts["kept_share"])
-    typer.echo(f"{counts['compared']} clips compared; of {counts['truth']} true clips {kept} are there")
+    say(f"{counts['compared']} clips compared; of {counts['truth']} true clips {kept} are there")
 
 
 def _print_clips(report: CheckReport) -> None:

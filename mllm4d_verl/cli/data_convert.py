@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mllm4d_verl.cli.output import emit_json
+from mllm4d_verl.terminal import say
 
 if TYPE_CHECKING:
     from mllm4d_verl.data_tools.errors import InputError
@@ -50,7 +51,7 @@ def convert(
         nonlocal num_bad
         num_bad += 1
         if num_bad <= 10:
-            typer.echo(f"left out: {error}", err=True)
+            say(f"left out: {error}", err=True)
 
     options = Options(
         num_frames=num_frames,
@@ -61,11 +62,11 @@ def convert(
         title=title,
     )
     if out.exists() and target.suffixes:
-        typer.echo(f"overwriting {out}")
+        say(f"overwriting {out}")
     splits = convert_rows(source, out, to, origin, options, media_root)
     rows = sum(splits.values())
     for loss in FORMATS[to].losses:
-        typer.echo(f"note: {loss}")
-    typer.echo(f"{rows} rows in {out}, {num_bad} left out")
+        say(f"note: {loss}")
+    say(f"{rows} rows in {out}, {num_bad} left out")
     if json:
         emit_json({"out": str(out), "format": to, "rows": rows, "splits": dict(splits), "left_out": num_bad})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mllm4d_verl.cli.output import emit_json, open_console, progress_bar
+from mllm4d_verl.terminal import say
 
 if TYPE_CHECKING:
     from mllm4d_verl.cold_start import CotReport
@@ -133,14 +134,14 @@ def _print_report(report: CotReport, out: Path) -> None:
         )
     open_console().print(table)
     if report.left_out:
-        typer.echo(f"{report.left_out} rows of other splits than train left out")
+        say(f"{report.left_out} rows of other splits than train left out")
     if report.asked or report.from_store:
-        typer.echo(f"{report.asked} paths written now, {report.from_store} were there already")
+        say(f"{report.asked} paths written now, {report.from_store} were there already")
     for problem, count in report.problems.items():
-        typer.echo(f"{count} paths missing: {problem}", err=True)
+        say(f"{count} paths missing: {problem}", err=True)
     if report.given_up:
-        typer.echo(f"The endpoint is given up: {report.given_up}. Run the same command again to go on.", err=True)
-    typer.echo(f"{report.rows} texts in {out / 'cold_start.parquet'}")
+        say(f"The endpoint is given up: {report.given_up}. Run the same command again to go on.", err=True)
+    say(f"{report.rows} texts in {out / 'cold_start.parquet'}")
 
 
 def _percent(share: float | None) -> str:

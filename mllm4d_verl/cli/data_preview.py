@@ -9,6 +9,7 @@ import typer
 
 from mllm4d_verl.cli.output import emit_json
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.terminal import say
 
 
 def preview(
@@ -57,9 +58,9 @@ def preview(
     folder = Path(place).resolve().parent
     made = preview_row(question, folder, template, media_root, processor, min_pixels, max_pixels)
     for line in describe(question, made):
-        typer.echo(line)
+        say(line)
     if out is not None:
         draw_preview(out, question, made, resolve_video(question.video, media_root, folder))
-        typer.echo(str(out))
+        say(str(out))
     if json:
         emit_json({"id": question.id, "out": out and str(out), **asdict(made)})

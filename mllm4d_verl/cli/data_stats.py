@@ -11,6 +11,7 @@ import typer
 from mllm4d_verl.cli.data_annotate import show_clip_stats
 from mllm4d_verl.cli.output import emit_json, open_console
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.terminal import say
 
 if TYPE_CHECKING:
     from mllm4d_verl.data_tools.formats.stats import SetStats
@@ -46,7 +47,7 @@ def stats(
         for name, found in sets.items():
             target = plot if len(sets) == 1 else plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
             plot_set(found, target)
-            typer.echo(f"plots in {target}")
+            say(f"plots in {target}")
     if json:
         emit_json({name: found.to_dict() for name, found in sets.items()})
 
@@ -69,10 +70,10 @@ def _print_answers(sets: dict[str, SetStats]) -> None:
 
 
 def _print_set(name: str, found: SetStats) -> None:
-    typer.echo(f"{name}: {found.rows} rows, {len(found.clips)} clips, {found.responses} responses")
+    say(f"{name}: {found.rows} rows, {len(found.clips)} clips, {found.responses} responses")
     for heading, counts in found.shares().items():
         if set(counts) != {"not recorded"}:
             listed = ", ".join(f"{key} {100 * count / found.rows:.1f} %" for key, count in sorted(counts.items()))
-            typer.echo(f"  {heading}: {listed}")
+            say(f"  {heading}: {listed}")
     for task, figures in found.distances().items():
-        typer.echo(f"  {task}: " + ", ".join(f"{key} {value:.3g}" for key, value in figures.items()))
+        say(f"  {task}: " + ", ".join(f"{key} {value:.3g}" for key, value in figures.items()))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mllm4d_verl.cli.output import emit_json
+from mllm4d_verl.terminal import say
 
 
 def units(
@@ -28,6 +29,6 @@ def units(
 
     config = UnitsConfig(share=share, seed=seed, **({"units": tuple(unit)} if unit else {}))
     counts = write_with_units(qa, out, config)
-    typer.echo(f"{sum(counts.values())} questions in {out}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    say(f"{sum(counts.values())} questions in {out}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
     if json:
         emit_json({"out": str(out), "units": counts})

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mllm4d_verl.cli.output import emit_json
+from mllm4d_verl.terminal import say
 
 BROKEN_ROWS = 2  # exit code
 
@@ -49,15 +50,15 @@ def validate(
         rejects=rejects,
     )
     for error in report.shown:
-        typer.echo(str(error), err=True)
+        say(str(error), err=True)
     if report.broken > len(report.shown):
-        typer.echo(f"... and {report.broken - len(report.shown)} more", err=True)
+        say(f"... and {report.broken - len(report.shown)} more", err=True)
     fields = ", ".join(f"{name} {count}" for name, count in report.fields.most_common())
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
-    typer.echo(f"{report.rows} rows ({report.format}), {report.broken} broken{f': {fields}' if fields else ''}")
-    typer.echo(f"sound: {splits or 'none'}; videos {report.videos}, missing {report.missing_videos}")
+    say(f"{report.rows} rows ({report.format}), {report.broken} broken{f': {fields}' if fields else ''}")
+    say(f"sound: {splits or 'none'}; videos {report.videos}, missing {report.missing_videos}")
     if report.shared_clips:
-        typer.echo(f"{report.shared_clips} clips are in more than one split")
+        say(f"{report.shared_clips} clips are in more than one split")
     if json:
         emit_json(report.to_dict())
     if report.broken:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mllm4d_verl.cli.output import emit_json
+from mllm4d_verl.terminal import say
 
 
 def view(
@@ -27,7 +28,7 @@ def view(
 
     report = view_clip(clip, data, out)
     for note in report.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"{report.png}\n{report.mp4}")
+        say(f"note: {note}", err=True)
+    say(f"{report.png}\n{report.mp4}")
     if json:
         emit_json({"clip_id": report.clip_id, "png": str(report.png), "mp4": str(report.mp4), "notes": report.notes})

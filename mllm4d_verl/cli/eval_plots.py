@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mllm4d_verl.cli.eval_tables import Runs
+from mllm4d_verl.terminal import say
 
 
 def plot(
@@ -24,4 +25,4 @@ def plot(
 
     duration = duration_frames if questions is None else durations_of(load_benchmark(questions))
     for file in plot_runs(read_runs(runs), out, duration):
-        typer.echo(file)
+        say(file)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mllm4d_verl.terminal import say
+
 Runs = Annotated[
     list[str],
     typer.Argument(metavar="RUN...", help="Folder of a run or responses file; NAME=PATH to choose the name shown."),
@@ -34,9 +36,9 @@ def table(
     text = render(made, format)
     if format == "csv":  # has no place for notes
         for note in made.notes[1:]:
-            typer.echo(note, err=True)
+            say(note, err=True)
     if out is None:
-        typer.echo(text, nl=False)
+        say(text, nl=False)
         return
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")

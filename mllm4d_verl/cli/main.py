@@ -110,18 +110,24 @@ def system_message(error: OSError | MemoryError) -> str | None:
     return f"{place}{error.strerror or error}. {_REMEDIES[number]}"
 
 
+def _complain(message: str) -> None:
+    from mllm4d_verl.terminal import visible
+
+    print(f"mllm4d: {visible(message)}", file=sys.stderr)
+
+
 def main() -> None:
     """Console entry point: bad input and what the system refuses become a message and exit code 2, not a traceback."""
     try:
         app(prog_name="mllm4d")
     except InputError as error:
-        print(f"mllm4d: {error}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(EXIT_BAD_INPUT)
     except (OSError, MemoryError) as error:
         message = system_message(error)
         if message is None:
             raise
-        print(f"mllm4d: {message}", file=sys.stderr)
+        _complain(message)
         sys.exit(EXIT_BAD_INPUT)
     except (KeyboardInterrupt, SystemExit) as end:
         # typer turns Ctrl-C into a silent exit with this code.

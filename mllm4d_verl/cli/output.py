@@ -21,11 +21,11 @@ def emit_json(record: dict[str, Any]) -> None:
 
 
 def open_console() -> Console:
-    """Standard output for tables; wide enough for them where it is no terminal."""
-    from rich.console import Console
+    """Standard output for tables; wide enough for them where it is no terminal. Strings are text, not markup."""
+    from mllm4d_verl.terminal import PlainConsole
 
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=_WIDTH_WITHOUT_TERMINAL)
 
 
 @contextmanager

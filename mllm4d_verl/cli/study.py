@@ -113,19 +113,19 @@ def _print_plan(planned: StudyPlan) -> None:
 def _say_start(job: Any) -> None:
     from mllm4d_verl.training.console import console
 
-    console.print(f"[dim]{job.key}: {job.folder}[/dim]", highlight=False, soft_wrap=True)
+    console.print(f"{job.key}: {job.folder}", style="dim", highlight=False, soft_wrap=True)
 
 
 def _say_finished(finished: Finished) -> None:
-    from mllm4d_verl.training.console import console
+    from mllm4d_verl.training.console import console, done_line
 
     job = finished.job
     if finished.error is not None:
-        console.print(f"✗ {job.key}: {finished.error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"✗ {job.key}: {finished.error}", style="red", highlight=False, soft_wrap=True)
         return
     record = job.record() or {"seconds": 0.0}
     state = f"{record['seconds']:.0f} s" if finished.was_run else "done before"
-    console.print(f"[green]✓[/green] {job.key} {state}", highlight=False, soft_wrap=True)
+    console.print(done_line(f"{job.key} {state}"), soft_wrap=True)
 
 
 def _print_report(report: StudyReport, planned: StudyPlan) -> None:

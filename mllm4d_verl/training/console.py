@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as _TimeRemainingColumn
+from rich.text import Text
+
+from mllm4d_verl.terminal import PlainConsole, visible
 
 # Standard error: standard output is left to commands and JSON.
-console = Console(stderr=True)
+console = PlainConsole(stderr=True)
 
 # verl's names of the numbers worth a glance, with a short label each.
 _SHOWN = (
@@ -21,6 +23,11 @@ _SHOWN = (
     ("response_length/mean", "tokens"),
     ("perf/time_per_step", "s/step"),
 )
+
+
+def done_line(text: str) -> Text:
+    """A line with a green tick in front."""
+    return Text.assemble(("✓", "green"), f" {visible(text)}")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from mllm4d_verl.data_tools.errors import InputError
 
 from .beside import Beside
 from .command import TrainingJob
-from .console import StepProgress, console, count_progress
+from .console import StepProgress, console, count_progress, done_line
 from .demo_check import check_rows, check_summary, demo_check
 from .demo_curve import held_out_curve, plot_curve, task_curves
 from .demo_model import make_model, make_pretraining_world
@@ -308,7 +308,7 @@ class _Demo:
         record = self.log.run(name, settings, after, self.out / product, work)
         state = "done before" if record["reused"] else f"{record['seconds']:.0f} s"
         memory = f"{record['peak_memory_bytes'] / 2**30:.1f} GiB"
-        console.print(f"[green]✓[/green] {name:<22} {state:>11}  {memory:>9}", highlight=False)
+        console.print(done_line(f"{name:<22} {state:>11}  {memory:>9}"))
 
     def _make_world(self, world: dict[str, Any], out: Path, dense: bool = False) -> dict[str, Any]:
         from mllm4d_verl.data_tools.synthetic import write_world
@@ -390,7 +390,8 @@ class _Demo:
                 f"{task} {marks.accuracy[task]:.2f} of {mark:.2f}" for task, mark in marks.missed.items()
             )
             console.print(
-                f"[yellow]{job.stage} ended at its last step, {result.step}, below its marks: {missed}[/yellow]",
+                f"{job.stage} ended at its last step, {result.step}, below its marks: {missed}",
+                style="yellow",
                 highlight=False,
             )
         return {
