@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mllm4d_verl.data_tools.errors import InputError
@@ -16,6 +16,7 @@ from .summary import Summary, TaskSummary, summarise
 from .wording import mark, reliability_note
 
 FORMATS = ("md", "csv", "latex")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets read a cell as code by, when it begins so
 MICRO, MACRO = "all (micro)", "mean of tasks (macro)"
 _HEADINGS = ("n", "accuracy (95%)", "invalid", "over valid", "chance")
 _BASELINE_HEADING = "accuracy (95%)"
@@ -102,6 +103,11 @@ def render(table: ResultTable, format: str) -> str:
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it is."""
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+
+
+def escape_csv(cells: Iterable[object]) -> list[object]:
+    """Cells of a CSV row that no spreadsheet takes for formulas: texts such as `=1+1` begin with an apostrophe."""
+    return [f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA else cell for cell in cells]
 
 
 def escape_markdown(text: str) -> str:
@@ -193,7 +199,7 @@ def _csv(table: ResultTable) -> str:
         headings += [f"{table.baseline_name}: {column}" for column in of_baseline]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
+    writer.writerow(escape_csv(headings))
     for row in table.rows:
         line: list[object] = [row]
         for cells in table.runs.values():
@@ -206,7 +212,7 @@ def _csv(table: ResultTable) -> str:
         if table.baseline is not None:
             cell = table.baseline.get(row)
             line += [None] * len(of_baseline) if cell is None else _interval_values(cell.accuracy)
-        writer.writerow(line)
+        writer.writerow(escape_csv(line))
     return text.getvalue()
 
 

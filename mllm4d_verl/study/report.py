@@ -15,6 +15,7 @@ import psutil
 
 from mllm4d_verl.data_tools.atomic import atomic_path
 from mllm4d_verl.evaluation.statistics import Interval
+from mllm4d_verl.evaluation.tables import escape_csv
 
 from .answers import ALL, ArmAnswers, ArmFigures, Difference, arm_figures, compare_arms, read_answers
 from .curves import draw_accuracy, draw_curves
@@ -136,14 +137,16 @@ def _write_csv(file: Path, report: StudyReport) -> None:
         for evaluation, arms in report.figures.items():
             for arm, figures in arms.items():
                 for task, name, value in _arm_values(figures):
-                    writer.writerow((evaluation, arm, "", task, name, *_cells(value), len(figures.seeds)))
+                    writer.writerow(escape_csv((evaluation, arm, "", task, name, *_cells(value), len(figures.seeds))))
         for difference in report.differences:
             place = (difference.evaluation, difference.arm, difference.against)
             for task, compared in difference.tasks.items():
                 for name, value in (("accuracy", compared.accuracy), ("reward", compared.reward)):
-                    writer.writerow((*place, task, f"{name} difference", *_cells(value), len(difference.seeds)))
+                    cells = (*place, task, f"{name} difference", *_cells(value), len(difference.seeds))
+                    writer.writerow(escape_csv(cells))
             for task, value in difference.crossed.items():
-                writer.writerow((*place, task, "accuracy difference", *_cells(value), len(difference.seeds)))
+                cells = (*place, task, "accuracy difference", *_cells(value), len(difference.seeds))
+                writer.writerow(escape_csv(cells))
 
 
 def _arm_values(figures: ArmFigures) -> Iterator[tuple[str, str, Interval | float | None]]:

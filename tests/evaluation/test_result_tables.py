@@ -15,7 +15,7 @@ from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.evaluation.named_runs import NamedRun, read_runs
 from mllm4d_verl.evaluation.responses import write_responses
 from mllm4d_verl.evaluation.scoring import score_records
-from mllm4d_verl.evaluation.tables import MACRO, MICRO, escape_latex, escape_markdown, make_table, render
+from mllm4d_verl.evaluation.tables import MACRO, MICRO, escape_csv, escape_latex, escape_markdown, make_table, render
 
 SHARES = {"base": 0.3, "tuned_50%": 1.0, "no_video": 0.25}
 
@@ -134,3 +134,8 @@ def test_escaped_markdown_stays_in_its_cell(text):
     escaped = escape_markdown(text)
     assert "\n" not in escaped
     assert "|" not in re.sub(r"\\.", "", escaped)
+
+
+@pytest.mark.parametrize("text", ["=1+1", '=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_cell_of_a_csv_is_a_formula(text):
+    assert escape_csv([text, 1.5, -2, None, "run = 1"]) == [f"'{text}", 1.5, -2, None, "run = 1"]
