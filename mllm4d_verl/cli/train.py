@@ -26,6 +26,10 @@ _StallOption = Annotated[float, typer.Option(help="Give up when log and metrics 
 _LimitOption = Annotated[float | None, typer.Option(help="Give up after so many minutes altogether.")]
 _DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the command and stop.")]
 _CheckOption = Annotated[bool, typer.Option("--check-data/--no-check-data", help="Check every row before starting.")]
+_MachineCheckOption = Annotated[
+    bool,
+    typer.Option("--check/--no-check", help="Refuse to start what does not fit this machine's GPUs, memory and disk."),
+]
 _JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line at the end.")]
 _OverridesArgument = Annotated[list[str] | None, typer.Argument(help="Hydra overrides, as on verl's command line.")]
 
@@ -42,6 +46,7 @@ def _stage_command(stage: str, help_text: str) -> None:
         stall_minutes: _StallOption = 30.0,
         limit_minutes: _LimitOption = None,
         check_data: _CheckOption = True,
+        check: _MachineCheckOption = True,
         dry_run: _DryRunOption = False,
         json_line: _JsonOption = False,
     ) -> None:
@@ -58,7 +63,7 @@ def _stage_command(stage: str, help_text: str) -> None:
             lora_rank=lora_rank,
             overrides=tuple(overrides or ()),
         )
-        _run(job, stall_minutes, limit_minutes, check_data, dry_run, json_line)
+        _run(job, stall_minutes, limit_minutes, check_data, check, dry_run, json_line)
 
     app.command(stage, help=help_text, context_settings={"ignore_unknown_options": True})(command)
 
@@ -68,7 +73,15 @@ _stage_command("cold-start", "Supervised fine-tuning on ST-CoT texts (a question
 _stage_command("grpo", "Reinforcement learning with ST-CoT prompts and the ST-reward (train.parquet).")
 
 
-def _run(job: Any, stall_minutes: float, limit: float | None, check: bool, dry_run: bool, json_line: bool) -> None:
+def _run(
+    job: Any,
+    stall_minutes: float,
+    limit: float | None,
+    check_data: bool,
+    check_machine: bool,
+    dry_run: bool,
+    json_line: bool,
+) -> None:
     from mllm4d_verl.cli.output import emit_json
     from mllm4d_verl.training.console import StepProgress, console
     from mllm4d_verl.training.run import TrainingError, plan_training, run_training
@@ -82,11 +95,16 @@ def _run(job: Any, stall_minutes: float, limit: float | None, check: bool, dry_r
                 {"command": plan.command.argv, "environment": plan.command.environment, "steps": plan.total_steps}
             )
         return
-    if check:
+    if check_data:
         from mllm4d_verl.training.validation import check_inputs
 
         summary = check_inputs(plan)
         console.print(f"{summary.num_rows} rows and {summary.num_videos} videos checked")
+    if check_machine:
+        from mllm4d_verl.training.budget.plan_check import check_plan
+
+        for line in check_plan(plan):
+            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     try:
         with StepProgress(job.stage, plan.total_steps) as progress:
             result = run_training(plan, stall_minutes=stall_minutes, limit_minutes=limit, on_step=progress.on_step)
@@ -113,13 +131,31 @@ def budget(
     recipe: _RecipeOption = "qwen3_vl_8b",
     stage: Annotated[str, typer.Option(help="sft, cold-start or grpo.")] = "grpo",
     frame_size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the source videos, in pixels.")] = "512x512",
+    val_rows: Annotated[int | None, typer.Option(help="Rows of the held-out set that validation reads.")] = None,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(help="GiB of one GPU (nvidia-smi's MiB / 1024). Default: the recipe's machine."),
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs of a node. Default: the recipe's machine.")] = None,
+    host_memory: Annotated[
+        float | None, typer.Option(help="GiB of main memory of a node. Default: the recipe's machine.")
+    ] = None,
+    shm: Annotated[
+        float | None, typer.Option(help="GiB of /dev/shm (docker's --shm-size). Default: the recipe's machine.")
+    ] = None,
+    disk: Annotated[
+        float | None, typer.Option(help="GiB that are free for checkpoints. Default: the recipe's machine.")
+    ] = None,
     overrides: _OverridesArgument = None,
     json_line: _JsonOption = False,
 ) -> None:
-    """Parameters, tokens per prompt and memory per GPU of a recipe, without downloading the model."""
+    """What a recipe needs and whether a machine has it: GPU, KV cache, host memory, /dev/shm, disk. Downloads nothing.
+
+    Exit code 1: it does not fit, and the lines below the table say which setting to change.
+    """
     from mllm4d_verl.cli.output import emit_json
     from mllm4d_verl.data_tools.errors import InputError
-    from mllm4d_verl.training.budget import recipe_budget
+    from mllm4d_verl.training.budget import recipe_budget, recipe_machine
     from mllm4d_verl.training.console import console
     from mllm4d_verl.training.recipe import find_recipe
 
@@ -127,18 +163,32 @@ def budget(
         width, height = (int(side) for side in frame_size.lower().split("x"))
     except ValueError as error:
         raise InputError(f"not a size: {frame_size!r}", field="--frame-size", remedy="Write 512x512") from error
-    report = recipe_budget(find_recipe(recipe), stage, (width, height), tuple(overrides or ()))
+    chosen = find_recipe(recipe)
+    machine = recipe_machine(chosen).with_options(
+        gpu_memory=gpu_memory, gpus=gpus, host_memory=host_memory, shm=shm, disk=disk
+    )
+    report = recipe_budget(chosen, stage, (width, height), tuple(overrides or ()), machine=machine, val_rows=val_rows)
     console.print(report.table())
+    for finding in report.findings:
+        console.print(str(finding), style="red" if finding.stops else "yellow", markup=False, soft_wrap=True)
+    if report.fits:
+        console.print("the recipe fits this machine")
     if json_line:
         emit_json(report.record())
+    if not report.fits:
+        raise typer.Exit(1)
 
 
 @app.command("merge")
 def merge(
     checkpoint: Annotated[Path, typer.Argument(help="A global_step_N folder, or the folder that holds them.")],
     out: Annotated[Path, typer.Argument(help="Hugging Face folder to write.")],
+    base: Annotated[
+        str | None,
+        typer.Option(help="Model that the run started from. Needed for a checkpoint of a LoRA adapter alone."),
+    ] = None,
 ) -> None:
     """Turn a verl checkpoint into a Hugging Face folder, LoRA merged in."""
     from mllm4d_verl.training.merge import latest_checkpoint, merge_checkpoint
 
-    print(merge_checkpoint(latest_checkpoint(checkpoint) or checkpoint, out))
+    print(merge_checkpoint(latest_checkpoint(checkpoint) or checkpoint, out, base))

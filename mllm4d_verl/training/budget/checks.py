@@ -185,11 +185,14 @@ def _host(settings: StageSettings, host: HostBudget, machine: Machine) -> Iterat
             f"Set data.val_batch_size={min(128, rows)}",
         )
     elif host.validation > room:
+        remedy = (
+            f"Set data.val_batch_size={min(128, rows)}" if room >= host.val_row else "Use a machine with more memory"
+        )
         yield Finding(
             True,
             f"validation holds {host.validation / GIB:.0f} GiB of videos in host memory "
             f"({host.val_row / 1e9:.2f} GB a row), {max(0, room) / GIB:.0f} GiB are left",
-            f"Set data.val_batch_size={min(128, rows)}",
+            remedy,
         )
 
 
@@ -230,7 +233,8 @@ def _disk(settings: StageSettings, host: HostBudget, machine: Machine) -> Iterat
     elif host.disk > available:
         what = f"{settings.kept_checkpoints} checkpoints and the merged model need {host.disk / GIB:.0f} GiB of disk "
         what += f"({each}), {machine.disk:.0f} GiB are free"
-        fewer = settings.kept_checkpoints is not None and settings.kept_checkpoints > 1
+        saved = ((settings.kept_checkpoints or 1) - 1) * host.checkpoint
+        fewer = (settings.kept_checkpoints or 1) > 1 and host.disk - saved <= available
         if settings.lora_rank and not settings.save_lora_only:
             remedy = f"Set {settings.keys['lora_only']}=true"
         elif fewer:

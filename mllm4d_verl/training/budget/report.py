@@ -75,17 +75,8 @@ class RecipeBudget:
         table.add_row("tokens of a response, at most", f"{tokens.response_limit or '-'}", "")
         table.add_row("frames of a video in memory", f"{tokens.video_bytes / 1e6:.1f} MB", "")
         table.add_section()
-        names = (
-            "weights",
-            "gradients",
-            "optimizer",
-            "unsharded",
-            "activations",
-            "logits",
-            "log_prob_logits",
-            "context",
-        )
-        for name in names:
+        names = "weights gradients optimizer unsharded activations logits log_prob_logits context"
+        for name in names.split():
             table.add_row(f"GPU: {name.replace('_', ' ')}", _gib(getattr(memory, name)), "")
         table.add_row("GPU: an update", _gib(memory.training), f"{machine.gpu_memory:.1f} GiB")
         if self.engine is not None:

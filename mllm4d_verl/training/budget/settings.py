@@ -16,7 +16,7 @@ class RolloutSettings:
         val_answers: to each of them.
         validates: whether the run validates at all.
         max_model_len: positions of one request; None means all that the model has.
-        sleeps_with_weights: whether the sleeping engine keeps its weights in host memory: with LoRA only the adapter is sent.
+        sleeps_with_weights: whether the sleeping engine keeps its weights in host memory, as with LoRA.
     """
 
     questions: int
