@@ -6,7 +6,8 @@ begins. With another `attn_implementation` it depends:
 * `ulysses_sequence_parallel_size` above 1: verl gathers the parts of a sequence from their processes inside
   flash-attn's function (verl/models/transformers/monkey_patch.py). Another implementation attends to its own part only.
   Nothing fails; log-probabilities are those of another model.
-* Qwen2-VL and Qwen2.5-VL: verl replaces the attention layer by one that calls flash-attn, whatever the setting.
+* Qwen2-VL and Qwen2.5-VL: verl replaces the attention layer by one that calls flash-attn, whatever the setting. It
+  fails without flash-attn; with it, at the first micro batch that holds one sequence alone.
 * Otherwise transformers builds a mask that separates the sequences where text positions start again. That is so with
   the versions that were tried, and it is tried again here, on a small model, before a run relies on it.
 
@@ -16,7 +17,6 @@ begins. With another `attn_implementation` it depends:
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,14 +57,12 @@ def check_attention(model_type: str | None, implementation: str, packed: bool, u
             remedy=REMEDY,
         )
     if model_type in FLASH_ATTENTION_ONLY:
-        if importlib.util.find_spec("flash_attn") is None:
-            raise InputError(
-                f"attention {implementation!r} with use_remove_padding=true: verl packs sequences of {model_type} for "
-                "flash-attn only, and flash-attn is not installed",
-                field=field,
-                remedy=REMEDY,
-            )
-        return
+        raise InputError(
+            f"attention {implementation!r} with use_remove_padding=true: verl computes packed sequences of "
+            f"{model_type} by flash-attn only",
+            field=field,
+            remedy=REMEDY,
+        )
     if not packed_sequences_stay_apart(implementation):
         raise InputError(
             f"attention {implementation!r} with use_remove_padding=true: with this version of transformers, the "

@@ -151,7 +151,7 @@ def main() -> None:
     for job in json.loads(Path(sys.argv[1]).read_text()):
         try:
             result = run(job)
-        except NameError as error:
+        except (NameError, ValueError) as error:
             result = {"error": str(error)}
         if torch.distributed.get_rank() == 0:
             torch.save(result, job["out"])

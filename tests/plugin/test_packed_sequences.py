@@ -28,6 +28,8 @@ ONE_PROCESS: dict[str, tuple[str, list[str], bool]] = {
     **{f"padded {family}": (family, [], True) for family in FAMILIES},
     "sdpa qwen3_vl": ("qwen3_vl", [PACKED], True),
     "eager qwen3_vl": ("qwen3_vl", [PACKED, EAGER], True),
+    # Before transformers has loaded flash-attn for another job.
+    "one sequence, sdpa qwen2_5_vl": ("qwen2_5_vl", [PACKED, "data.train_batch_size=1"], True),
     **{f"packed {family}": (family, [PACKED, FLASH], True) for family in FAMILIES},
     "sdpa qwen2_5_vl": ("qwen2_5_vl", [PACKED], False),
 }
@@ -134,4 +136,6 @@ def test_ulysses_without_flash_attn_is_another_model(results):
 
 
 def test_packed_qwen2_5_vl_calls_flash_attn_whatever_the_setting(results):
+    """It fails without flash-attn; with it, where a micro batch holds one sequence alone."""
     assert "is not defined" in results["sdpa qwen2_5_vl"]["error"]
+    assert "flash attn" in results["one sequence, sdpa qwen2_5_vl"]["error"]
