@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
 
+from mllm4d_verl.data_tools.control_tokens import REFUSE
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.datasets.options import DEFAULT_TEMPLATE, PromptOptions
 from mllm4d_verl.datasets.question_rows import QuestionRows, SourceRow
 from mllm4d_verl.datasets.reader import FileKind, as_file_list, at, file_kind, read_rows
-from mllm4d_verl.prompts import render_conversation, render_messages
 from mllm4d_verl.video.element import resolve_video
 from mllm4d_verl.video.probe import check_video
 
@@ -51,12 +51,13 @@ def validate_rows(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     max_decoded_videos: int = MAX_DECODED_VIDEOS,
+    special_tokens: str = REFUSE,
 ) -> DataSummary:
     """Check data files as the dataset classes will use them, and say what is in them.
 
     Args:
         files: QARow parquet, released JSON, or verl's own files (of which only existence and rows are checked).
-        template, media_root, tasks, num_frames, min_pixels, max_pixels: see `PromptOptions`.
+        template, media_root, tasks, num_frames, min_pixels, max_pixels, special_tokens: see `PromptOptions`.
         check_media: look for every video, and decode some frames of at most `max_decoded_videos`, evenly spread.
         for_sft: every row must also have a text to train on.
 
@@ -72,16 +73,17 @@ def validate_rows(
         min_pixels=min_pixels,
         max_pixels=max_pixels,
         tasks=None if tasks is None else (tasks,) if isinstance(tasks, str) else tuple(tasks),
+        special_tokens=special_tokens,
     )
     paths = as_file_list(files)
     kinds = [file_kind(path) for path in paths]
     if set(kinds) == {FileKind.VERL}:
         return DataSummary(num_rows=sum(_count_verl_rows(path) for path in paths))
     rows = read_rows(paths, options)
-    render = render_conversation if for_sft else render_messages
+    render = options.conversation if for_sft else options.messages
     for source in rows:
         try:
-            render(source.row, template)
+            render(source.row)
             options.video_element(source.row, source.folder)
         except InputError as error:
             raise at(source, error) from error

@@ -255,7 +255,7 @@ def _prompt_config(changes: dict[str, Any], template: str) -> dict[str, Any]:
 
     from omegaconf import OmegaConf
 
-    keys = [field.name for field in fields(PromptOptions) if field.name != "prompt_template"]
+    keys = [field.name for field in fields(PromptOptions) if field.name not in ("prompt_template", "vocabulary")]
     unknown = set(changes) - set(keys)
     if unknown:
         raise InputError(

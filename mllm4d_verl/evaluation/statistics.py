@@ -301,11 +301,9 @@ def _spread(
     pulls = ((sums - counts * means) / totals / left) @ weights
     error = float(np.sqrt((num_clusters - 1) / num_clusters * np.sum(pulls**2)))
     effective = float(1 / np.sum((shares @ weights) ** 2))
-    why = None
+    why = FEW_CLIPS if effective < MIN_CLUSTERS * (1 - _ROUNDING) else None
     if num_tasks > 1 and (shares == 1).any():
         why = LONE_TASK
-    if effective < MIN_CLUSTERS * (1 - _ROUNDING):
-        why = FEW_CLIPS
     varying = int(np.sum(np.abs(pulls) > _ROUNDING))
     return _Spread(float(means @ weights), error, num_clusters, effective, varying, why)
 

@@ -42,7 +42,7 @@ def _models(results: SuccessiveRuns) -> Table:
     table.caption = (
         "chance: 1 / options; text only: the best guess learnt from other clips' questions without video"
         f"{'' if guess is None else f', {percent_text(guess)}'}"
-        f"{_prompts(results)}\n"
+        f"{_prompts(results)}; ?: too few clips or answers of a kind for the interval\n"
     )
     return table
 
@@ -58,7 +58,7 @@ def _prompts(results: SuccessiveRuns) -> str:
 
 def _steps(results: SuccessiveRuns) -> Table:
     table = _table(
-        "Paired on the same questions: bootstrap of whole clips, McNemar's exact test",
+        "Paired on the same questions: intervals over whole clips, McNemar's exact test",
         ("step", "accuracy, points", "only\nbefore/after", "McNemar\np", "ST-reward"),
     )
     for step in results.steps:

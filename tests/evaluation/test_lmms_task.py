@@ -85,7 +85,7 @@ def test_results_follow_the_rules(exported):
     assert several["accuracy"]["score"] == 0
     assert several["invalid"]["score"] == 1
     assert "score" not in several["accuracy_over_valid"]
-    near = process_results(docs[1], ["about 2.2 m"])
+    near = process_results(docs[1], ["about 2.21 m"])
     assert near["accuracy"]["score"] == pytest.approx(0.8)
 
 

@@ -221,7 +221,7 @@ class TestTable:
         assert "Held-out clips, 40 questions" in text
         assert "without video, 47.5 (42-52)" in " ".join(text.split())
         assert "st_cot_short: prompt of base, GRPO" in " ".join(text.split())
-        assert re.search(r"GRPO +75\.0 \(\d+-\d+\) +50\.0 +47\.5", text)
+        assert re.search(r"GRPO +75\.0 \(\d+-\d+\)(?: \?)? +50\.0 +47\.5", text)
         assert re.search(r"base → GRPO +\+50\.0 \(\+\d+, \+\d+\) +0 / 20 +<0\.001", text)
         assert re.search(r"GRPO → blind +-50\.0 \(-\d+, -\d+\) +20 / 0 +<0\.001", text)
         assert re.search(r"camera relative direction +40 +50\.0 +47\.5 +25\.0 +75\.0 +25\.0", text)
