@@ -260,9 +260,10 @@ def _merge(checkpoint: Path, out: Path, plan: TrainingPlan) -> Path:
     stamp = out / ".merged_from"
     if stamp.is_file() and stamp.read_text() == checkpoint.name:
         return out
+    base = plan.config.actor_rollout_ref.model.path if plan.job.stage == "grpo" else plan.config.model.path
     with plan.log_file.open("ab") as log:
         code = subprocess.run(
-            [sys.executable, "-m", "mllm4d_verl.training.merge", str(checkpoint), str(out)],
+            [sys.executable, "-m", "mllm4d_verl.training.merge", str(checkpoint), str(out), "--base", str(base)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

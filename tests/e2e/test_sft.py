@@ -23,6 +23,8 @@ def test_trains_resumes_after_a_kill_and_merges(lora_rank: int, tiny_model, run_
         *("--model", str(start), "--data", str(questions), "--out", str(out), "--lora-rank", str(lora_rank)),
         *("data.train_batch_size=4", "data.val_files=null"),
         *(f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1", "optim.lr=1e-2"),
+        # As the GPU recipes: the checkpoints of a LoRA run hold the adapter alone. Without LoRA it has no effect.
+        "+checkpoint.save_lora_only=true",
     ]
     marker = out / "checkpoints" / "latest_checkpointed_iteration.txt"
     killed = run_command(command, tmp_path / "killed", until=lambda log: marker.exists())
@@ -44,6 +46,9 @@ def test_trains_resumes_after_a_kill_and_merges(lora_rank: int, tiny_model, run_
     assert after.keys() == before.keys(), "LoRA has to be merged away"
     moved = {name for name in before if not torch.allclose(after[name], before[name], rtol=1e-2, atol=1e-3)}
     assert any("language_model" in name and "q_proj" in name for name in moved)
+    checkpoint = out / "checkpoints" / f"global_step_{STEPS}" / "model_world_size_1_rank_0.pt"
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    assert all("lora_" in name for name in saved) == bool(lora_rank)
     if lora_rank:
         assert not any("visual" in name for name in moved)
     assert len(AutoProcessor.from_pretrained(report["model"]).tokenizer) == trained.config.text_config.vocab_size
