@@ -149,7 +149,12 @@ def build_command(
         entry += ["--config-dir", str(recipe.folder.parent)]
     environment = {key: value for key, value in recipe.environment().items() if key not in ambient}
     environment["VERL_FILE_LOGGER_PATH"] = str(metrics_file)
-    return VerlCommand([*entry, "--config-name", config_name, *job.hydra_overrides()], environment)
+    overrides = job.hydra_overrides()
+    if job.stage == "grpo":
+        # Processes of a Ray cluster that was running before do not inherit this command's environment.
+        name = "++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH"
+        overrides.insert(0, f"{name}={_quoted(str(metrics_file))}")
+    return VerlCommand([*entry, "--config-name", config_name, *overrides], environment)
 
 
 def _quoted(value: str) -> str:

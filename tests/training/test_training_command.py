@@ -79,6 +79,9 @@ class TestDataFiles:
 class TestCommand:
     def test_entry_points(self, tmp_path):
         grpo = build_command(job("grpo", tmp_path), 1, {}, tmp_path / "m.jsonl").argv
+        # A Ray cluster that is already running does not have this command's environment.
+        given = f"++ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={tmp_path / 'm.jsonl'}"
+        assert given in grpo
         assert grpo[1:5] == ["-m", "verl.trainer.main_ppo", "--config-name", "tiny_cpu/grpo"]
         sft = build_command(job("sft", tmp_path, recipe="qwen3_vl_8b"), 8, {}, tmp_path / "m.jsonl").argv
         assert "--nproc_per_node=8" in sft
