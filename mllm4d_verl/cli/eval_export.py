@@ -31,6 +31,12 @@ def export(
 
         tsv = export_tsv(load_benchmark(qa, questions), out, media_root)
         console.print(f"{tsv.questions} questions in {tsv.file}", highlight=False, markup=False)
+        if tsv.numbers:
+            console.print(f"{tsv.numbers} ask for a number: ExportedVideoSet scores them, sets of choices cannot.")
+        if tsv.left_out:
+            console.print(f"{tsv.left_out} records of the benchmark hold no question and are left out.")
+        if tsv.other_suffix:
+            console.print(f"{tsv.other_suffix} videos are no .mp4: VLMEvalKit cannot sample their frames.")
         if tsv.reworded:
             console.print(f"{tsv.reworded} numbers lose digits in A, B ... when read; candidates keeps them.")
         content = tsv.to_dict()
