@@ -1,62 +1,27 @@
-"""`vllm.general_plugins` entry point: adaptations that vLLM needs, in every process of its own."""
+"""The `vllm.general_plugins` entry point: vLLM's adaptations, in processes that verl or this package drives.
+
+vLLM calls `register` in each of its processes before a model is built, in every environment that has this package. It
+does something only where the variable `ADAPT_VLLM` is set: the plugin of verl sets it when verl's vLLM server is
+imported, and the evaluation sets it before it starts an engine. vLLM's engine and worker processes inherit it. A plain
+`vllm serve` or `import vllm` changes nothing.
+"""
 
 from __future__ import annotations
 
-import functools
-from types import ModuleType
+import os
 
-from mllm4d_verl.import_hook import after_import
+ADAPT_VLLM = "MLLM4D_ADAPT_VLLM"
 
 
 def register() -> None:
-    """Called by vLLM in each of its processes before a model is built, with verl or without (evaluation)."""
-    from vllm.platforms import current_platform
+    """Called by vLLM."""
+    if os.environ.get(ADAPT_VLLM) == "1":
+        adapt_vllm()
 
+
+def adapt_vllm() -> None:
+    """Adapt vLLM in this process and in those that it will start. Imports no part of vLLM."""
     from mllm4d_verl import verl_compat
 
+    os.environ[ADAPT_VLLM] = "1"
     verl_compat.install("vllm")
-    if current_platform.is_cpu():
-        keep_linear_weights()
-        after_import("vllm.v1.worker.gpu_model_runner", spare_seeded_generators)
-
-
-def keep_linear_weights() -> None:
-    """Let vLLM's CPU linear layers keep the parameter they were loaded with.
-
-    vLLM packs the weight into another layout after loading and drops the parameter
-    (vllm/model_executor/layers/utils.py, `dispatch_cpu_unquantized_gemm`). verl then has nothing to copy the trained
-    weights into: its weight update finds no parameter and waits for ever. Plain `F.linear` on the live weight is slower
-    per call and sees every update.
-    """
-    import torch.nn.functional as F  # noqa: N812
-    import vllm.model_executor.layers.utils as layers
-
-    def dispatch_cpu_unquantized_gemm(layer, remove_weight):
-        if layer.weight.is_meta or layer.weight.ndim == 2:
-            layer.cpu_linear = F.linear
-
-    layers.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
-
-
-def spare_seeded_generators(model_runner: ModuleType) -> None:
-    """Let a request that is sampled with its own seed have a prompt that is read in pieces.
-
-    vLLM samples a token after every piece, throws it away, and rewinds the request's random generator by its offset
-    (vllm/v1/worker/gpu_model_runner.py, `_bookkeeping_sync`); a generator on a CPU has none: "CPU Generator does not
-    use offset". Here it is not rewound: the request then draws other numbers, the same ones in every run.
-    """
-    runner = model_runner.GPUModelRunner  # the CPU's runner inherits from it
-    stock = runner._bookkeeping_sync
-    if hasattr(stock, "__wrapped__"):
-        return
-
-    @functools.wraps(stock)
-    def _bookkeeping_sync(self, *args, **kwargs):
-        batch = self.input_batch
-        generators, batch.generators = batch.generators, {}
-        try:
-            return stock(self, *args, **kwargs)
-        finally:
-            batch.generators = generators
-
-    runner._bookkeeping_sync = _bookkeeping_sync

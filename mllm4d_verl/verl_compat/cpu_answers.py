@@ -1,18 +1,26 @@
-"""CPU lane: all answers of one vLLM request."""
+"""CPU lane: all answers of one vLLM request. No upstream thread is known."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 from mllm4d_verl.cpu_lane.environment import cpu_platform_selected
 from mllm4d_verl.verl_compat.adaptation import adapts, proves
+from mllm4d_verl.verl_compat.samples import trainer_config
 
 OTHER_ANSWERS = "mllm4d_other_answers"
 
 
-@adapts("verl.workers.rollout.vllm_rollout.vllm_async_server", "vLLMHttpServer.generate", where=cpu_platform_selected)
+@adapts(
+    "verl.workers.rollout.vllm_rollout.vllm_async_server",
+    "vLLMHttpServer.generate",
+    where=cpu_platform_selected,
+    known={"verl": ">=0.9.0,<=0.9.1"},
+)
 def answer_all_rollouts_of_a_request(stock: Callable) -> Callable:
     """verl sends one request to vLLM for every rollout, and of a request with several answers it returns the first.
 
@@ -68,5 +76,45 @@ class _WatchedEngine:
 
 
 @proves(answer_all_rollouts_of_a_request)
-def _stock_returns_the_first_answer(stock: Callable) -> bool:
-    return "outputs[0]" in inspect.getsource(stock)
+def _the_second_answer_is_lost(generate: Callable) -> bool:
+    from verl.utils.config import omega_conf_to_dataclass
+    from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
+
+    server = vLLMHttpServer.__new__(vLLMHttpServer)
+    rollout = trainer_config({"actor_rollout_ref.rollout.name": "vllm"}).actor_rollout_ref.rollout
+    settings = {
+        "config": omega_conf_to_dataclass(rollout),
+        "model_config": SimpleNamespace(processor=None, lora_rank=0, lora={}),
+        "engine": _EngineOfTwoAnswers(),
+        "global_steps": 1,
+        "replica_rank": 0,
+        "_disaggregation_role": None,
+        "_pd_decode_peers": None,
+        "_submission_paused": False,
+        "_rejecting": False,
+        "_admitting": 0,
+    }
+    vars(server).update(settings)
+    server.config.max_model_len = 64
+    result = _run_in_thread(generate(server, [1, 2], {"n": 2}, "request"))
+    others = result.extra_fields.get(OTHER_ANSWERS, [])
+    return [list(answer.token_ids) for answer in [result, *others]] != [[5], [6, 7]]
+
+
+class _EngineOfTwoAnswers:
+    """What vLLM's engine yields for a request with n=2, in vLLM's own classes."""
+
+    async def generate(self, *args: Any, **kwargs: Any) -> Any:
+        from vllm.outputs import CompletionOutput, RequestOutput
+
+        answers = [
+            CompletionOutput(number, "", tokens, None, None, finish_reason="stop")
+            for number, tokens in enumerate([[5], [6, 7]])
+        ]
+        yield RequestOutput("request", None, [1, 2], None, answers, finished=True)
+
+
+def _run_in_thread(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Result of a coroutine, from a loop of its own: this thread may have one that is running."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()

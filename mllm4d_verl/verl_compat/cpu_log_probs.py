@@ -1,15 +1,19 @@
-"""CPU lane: log-probabilities of all tokens in one call."""
+"""CPU lane: log-probabilities of all tokens in one call. No upstream thread is known."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 
 from mllm4d_verl.cpu_lane.environment import cpu_platform_selected
 from mllm4d_verl.verl_compat.adaptation import adapts, proves
 
 
-@adapts("verl.utils.torch_functional", "logprobs_from_logits_v2", where=cpu_platform_selected)
+@adapts(
+    "verl.utils.torch_functional",
+    "logprobs_from_logits_v2",
+    where=cpu_platform_selected,
+    known={"verl": ">=0.9.0,<=0.9.1"},
+)
 def take_log_probs_of_all_tokens_at_once(stock: Callable) -> Callable:
     """Without flash-attn, verl computes log-probabilities in a Python loop over rows, to save memory.
 
@@ -30,5 +34,21 @@ def take_log_probs_of_all_tokens_at_once(stock: Callable) -> Callable:
 
 
 @proves(take_log_probs_of_all_tokens_at_once)
-def _stock_loops_over_rows(stock: Callable) -> bool:
-    return "for logit in logits" in inspect.getsource(stock)
+def _more_rows_take_more_calls(logprobs_from_logits_v2: Callable) -> bool:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Counting(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.calls += 1
+            return function(*args, **(kwargs or {}))
+
+    def calls(rows: int) -> int:
+        logits, labels = torch.zeros(rows, 3), torch.zeros(rows, dtype=torch.long)
+        with Counting() as counting:
+            logprobs_from_logits_v2(logits, labels)
+        return counting.calls
+
+    return calls(8) > calls(2)

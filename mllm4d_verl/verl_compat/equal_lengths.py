@@ -1,4 +1,7 @@
-"""Position ids of a batch whose sequences are all equally long."""
+"""Position ids of a batch whose sequences are all equally long.
+
+Upstream: verl issue 7899. Its pull request 7901 renames the function to `normalize_3d_position_ids`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 from mllm4d_verl.verl_compat.adaptation import adapts, proves
 
 
-@adapts("verl.utils.tensordict_utils", "maybe_fix_3d_position_ids")
+@adapts("verl.utils.tensordict_utils", "maybe_fix_3d_position_ids", known={"verl": ">=0.9.0,<=0.9.1"})
 def fix_position_ids_of_equal_lengths(stock: Callable) -> Callable:
     """A batch whose sequences all have the same length crashes the actor of a Qwen-VL model.
 
@@ -17,31 +20,29 @@ def fix_position_ids_of_equal_lengths(stock: Callable) -> Callable:
     """
 
     def maybe_fix_3d_position_ids(data) -> None:
-        if "position_ids" not in data.keys():  # noqa: SIM118 - a TensorDict has no `in`
-            return
-        positions = data["position_ids"]
-        if not (positions.is_nested and positions.dim() == 3):
-            return
+        positions = data["position_ids"] if "position_ids" in data.keys() else None  # noqa: SIM118 - a TensorDict
+        if positions is None or not positions.is_nested or positions.dim() != 3:
+            return stock(data)
         values, total = positions.values(), int(positions.offsets()[-1])
         if values.shape[-1] == total and values.shape[0] <= 4:  # (3 or 4, all lengths together): as it should be
-            stock(data)
-            return
+            return stock(data)
         from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
         positions._ragged_idx = 1  # (sequences * 4, length) with offsets 0, 4, 8, ...: read it as what it is
         data["position_ids"] = nested_tensor_from_tensor_list(list(positions.unbind()), ragged_idx=2)
+        return None
 
     return maybe_fix_3d_position_ids
 
 
 @proves(fix_position_ids_of_equal_lengths)
-def _stock_cannot_read_equal_lengths(stock: Callable) -> bool:
+def _sequences_of_equal_length_do_not_come_back(maybe_fix_3d_position_ids: Callable) -> bool:
     import torch
     from tensordict import TensorDict
 
     equal = [torch.arange(20).reshape(4, 5)] * 3
     data = TensorDict({"position_ids": torch.nested.as_nested_tensor(equal, layout=torch.jagged)}, batch_size=[3])
-    stock(data)
+    maybe_fix_3d_position_ids(data)
     try:
         sequences = data["position_ids"].unbind()
     except RuntimeError:

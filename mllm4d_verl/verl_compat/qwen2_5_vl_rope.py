@@ -1,4 +1,7 @@
-"""Qwen2.5-VL's position ids in transformers."""
+"""Qwen2.5-VL's position ids in transformers.
+
+Upstream: transformers pull request 48669 mends the rounding, in versions later than those verl 0.9.1 accepts.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from mllm4d_verl.verl_compat.adaptation import adapts, proves
 from mllm4d_verl.video.positions import qwen2_5_vl_positions
 
 
-@adapts("transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "Qwen2_5_VLModel.get_rope_index")
+@adapts(
+    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
+    "Qwen2_5_VLModel.get_rope_index",
+    known={"transformers": ">=5.5.3,<=5.10.4"},
+)
 def restore_qwen2_5_vl_positions(stock: Callable) -> Callable:
     """transformers 5 gives the actor other Qwen2.5-VL positions than vLLM gives the rollout.
 
@@ -19,8 +26,6 @@ def restore_qwen2_5_vl_positions(stock: Callable) -> Callable:
     seconds, so that below 1 s all frames share one position, and lets the text start after height and width only, so
     that it overlaps the later frames. verl binds this function to the processor. Here positions are those of
     transformers 4.52 (modeling_qwen2_5_vl.py) and of vLLM (qwen2_5_vl.py `get_mrope_input_positions`).
-
-    Upstream: the rounding is mended by transformers pull request 48669, later than the versions verl 0.9.1 accepts.
     """
 
     def get_rope_index(
@@ -57,7 +62,7 @@ def restore_qwen2_5_vl_positions(stock: Callable) -> Callable:
 
 
 @proves(restore_qwen2_5_vl_positions)
-def _stock_drops_fractions_of_seconds(stock: Callable) -> bool:
+def _fractions_of_seconds_are_dropped(get_rope_index: Callable) -> bool:
     import torch
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
@@ -66,5 +71,5 @@ def _stock_drops_fractions_of_seconds(stock: Callable) -> bool:
     model.get_vision_position_ids = functools.partial(Qwen2_5_VLModel.get_vision_position_ids, model)
     types = torch.tensor([[0, 2, 2, 2, 0]])
     video = {"video_grid_thw": torch.tensor([[3, 2, 2]]), "second_per_grid_ts": torch.tensor([0.5])}
-    positions, _ = stock(model, torch.zeros_like(types), types, **video)
+    positions, _ = get_rope_index(model, torch.zeros_like(types), types, **video)
     return positions[0, 0].tolist() != [0, 1, 2, 3, 4]

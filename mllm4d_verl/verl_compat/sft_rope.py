@@ -1,15 +1,15 @@
-"""Position ids in verl's SFT dataset."""
+"""Position ids in verl's SFT dataset. No upstream thread is known."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 from mllm4d_verl.verl_compat.adaptation import adapts, proves
 from mllm4d_verl.verl_compat.families import is_qwen2_5_vl, is_qwen3_vl
+from mllm4d_verl.verl_compat.samples import qwen_processor
 
 
-@adapts("verl.utils.dataset.multiturn_sft_dataset", "get_rope_index")
+@adapts("verl.utils.dataset.multiturn_sft_dataset", "get_rope_index", known={"verl": ">=0.9.0,<=0.9.1"})
 def use_the_models_own_rope_index(stock: Callable) -> Callable:
     """verl's SFT dataset computes Qwen2-VL positions for every model, and crashes on a Qwen3-VL video.
 
@@ -41,16 +41,19 @@ def use_the_models_own_rope_index(stock: Callable) -> Callable:
 
 
 @proves(use_the_models_own_rope_index)
-def _stock_walks_off_the_grid(stock: Callable) -> bool:
+def _two_frame_pairs_walk_off_the_grid(get_rope_index: Callable) -> bool:
     import torch
 
-    ids = {"<|vision_start|>": 1, "<|image_pad|>": 4, "<|video_pad|>": 3}
-    processor = SimpleNamespace(
-        image_processor=SimpleNamespace(merge_size=2), tokenizer=SimpleNamespace(convert_tokens_to_ids=ids.get)
-    )
-    two_frame_pairs = torch.tensor([9, 1, 3, 2, 9, 1, 3, 2, 8])
+    processor = qwen_processor("qwen3_vl")
+    start, pad, end = processor.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|video_pad|>", "<|vision_end|>"])
+    two_frame_pairs = torch.tensor([9, start, pad, end, 9, start, pad, end, 8])
     try:
-        stock(processor, two_frame_pairs, video_grid_thw=torch.tensor([[2, 2, 2]]))
+        positions = get_rope_index(
+            processor,
+            two_frame_pairs,
+            video_grid_thw=torch.tensor([[2, 2, 2]]),
+            attention_mask=torch.ones_like(two_frame_pairs),
+        )
     except (IndexError, RuntimeError):
         return True
-    return False
+    return positions.tolist() != [list(range(9))] * 3

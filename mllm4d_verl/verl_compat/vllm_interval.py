@@ -1,22 +1,37 @@
-"""The time between Qwen2.5-VL frames inside vLLM."""
+"""The time between Qwen2.5-VL frames inside vLLM.
+
+Upstream: vLLM pull request 47736 passes the metadata, in versions later than 0.28. The rounding remains there.
+"""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 from mllm4d_verl.verl_compat.adaptation import adapts, proves
+from mllm4d_verl.verl_compat.samples import (
+    SECONDS_PER_PAIR,
+    VIDEO_BLOCK,
+    byte_tokenizer,
+    qwen_processor,
+    sample_frames,
+    sample_metadata,
+)
 from mllm4d_verl.video.positions import second_per_grid
 
+_MODULE = "vllm.model_executor.models.qwen2_5_vl"
+_KNOWN = {"vllm": ">=0.24.0,<=0.28.0"}
 
-@adapts("vllm.model_executor.models.qwen2_5_vl", "Qwen2_5_VLProcessingInfo.get_data_parser")
+
+@adapts(_MODULE, "Qwen2_5_VLProcessingInfo.get_data_parser", known=_KNOWN)
 def let_vllm_keep_video_metadata(stock: Callable) -> Callable:
     """vLLM drops the metadata of a Qwen2.5-VL video, so its frames count as 24 a second whatever they are.
 
-    Its parser keeps (frames, metadata) pairs for models that print timestamps only. Here they are kept for Qwen2.5-VL
-    too, where every video of a request comes with metadata; `give_vllm_second_per_grid` uses them.
-
-    Upstream: vLLM pull request 47736, not in the versions that go with verl 0.9.1.
+    Its parser hands (frames, metadata) pairs on for models that print timestamps only (`video_needs_metadata`). Here
+    they are handed on for Qwen2.5-VL too, where every video of a request comes with metadata;
+    `give_vllm_second_per_grid` uses them. The metadata are read from what the parser gets: vLLM 0.24 leaves them out of
+    what it returns.
     """
 
     def get_data_parser(self):
@@ -25,9 +40,8 @@ def let_vllm_keep_video_metadata(stock: Callable) -> Callable:
             parse = parser._parse_video_data
 
             def _parse_video_data(data):
-                items = parse(data)
-                metadata = getattr(items, "metadata", None)
-                if metadata and all(metadata) and not parser.video_needs_metadata:
+                items, metadata = parse(data), _metadata_of(data)
+                if metadata and not parser.video_needs_metadata and len(items.data) == len(metadata):
                     items.data = list(zip(items.data, metadata, strict=True))
                 return items
 
@@ -37,28 +51,26 @@ def let_vllm_keep_video_metadata(stock: Callable) -> Callable:
     return get_data_parser
 
 
-@proves(let_vllm_keep_video_metadata)
-def _stock_parser_drops_metadata(stock: Callable) -> bool:
-    import numpy as np
-    from vllm.model_executor.models.qwen2_vl import Qwen2VLMultiModalDataParser
+def _metadata_of(data: Any) -> list[dict[str, Any]]:
+    """Metadata of each video of a request; [] unless all have some.
 
-    frames, metadata = np.zeros((2, 28, 28, 3), np.uint8), {"fps": 4.0, "total_num_frames": 2, "frames_indices": [0, 1]}
-    parsed = Qwen2VLMultiModalDataParser(2).parse_mm_data({"video": [(frames, metadata)]})
-    stock_asks = "video_needs_metadata" in inspect.getsource(stock)
-    return not stock_asks and not isinstance(parsed["video"].data[0], tuple)
+    Args:
+        data: what vLLM takes as videos: frames, (frames, metadata), or a list of either.
+    """
+    videos = data if isinstance(data, list) else [data]
+    pairs = [video for video in videos if isinstance(video, tuple) and len(video) == 2]
+    metadata = [own for _, own in pairs if isinstance(own, dict) and own]
+    return metadata if len(metadata) == len(videos) else []
 
 
-@adapts("vllm.model_executor.models.qwen2_5_vl", "Qwen2_5_VLMultiModalProcessor._call_hf_processor")
+@adapts(_MODULE, "Qwen2_5_VLMultiModalProcessor._call_hf_processor", known=_KNOWN)
 def give_vllm_second_per_grid(stock: Callable) -> Callable:
     """vLLM's Qwen2.5-VL positions assume 24 frames a second, and round the interval to the model's dtype.
 
     The processor inside vLLM gets no metadata (see `let_vllm_keep_video_metadata`), and vLLM converts every floating
     output to the model's dtype: in bfloat16 an interval of 1/3 s becomes 0.334 s. Here the processor gets the metadata,
     and the interval it computes from them stays in single precision, as the actor has it.
-
-    Upstream: vLLM pull request 47736 passes the metadata; the rounding remains.
     """
-    stock_passes_metadata = "metadata" in inspect.getsource(stock)
 
     def _call_hf_processor(self, prompt, mm_data, mm_kwargs, tok_kwargs):
         videos = mm_data.get("videos") or []
@@ -66,10 +78,9 @@ def give_vllm_second_per_grid(stock: Callable) -> Callable:
             return stock(self, prompt, mm_data, mm_kwargs, tok_kwargs)
         import torch
 
-        frames = [video for video, _ in videos]
         metadata = [{k: v for k, v in own.items() if k != "do_sample_frames"} for _, own in videos]
-        if not stock_passes_metadata:
-            mm_data = {**mm_data, "videos": frames, "video_metadata": metadata}
+        if not self.info.data_parser.video_needs_metadata:  # else vLLM takes the pairs apart itself
+            mm_data = {**mm_data, "videos": [frames for frames, _ in videos], "video_metadata": metadata}
         outputs = stock(self, prompt, mm_data, {"do_sample_frames": False, **mm_kwargs}, tok_kwargs)
         outputs["second_per_grid_ts"] = torch.tensor(
             [second_per_grid(own, self.info.get_hf_processor(**mm_kwargs).video_processor) for own in metadata]
@@ -79,6 +90,45 @@ def give_vllm_second_per_grid(stock: Callable) -> Callable:
     return _call_hf_processor
 
 
+def _processing_info() -> Any:
+    """vLLM's own `Qwen2_5_VLProcessingInfo` for a small processor, in bfloat16. No model is loaded."""
+    import torch
+    from transformers import Qwen2_5_VLConfig
+    from vllm.config.multimodal import MultiModalConfig
+    from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLProcessingInfo
+    from vllm.multimodal.processing import InputProcessingContext
+
+    processor = qwen_processor("qwen2_5_vl")
+    settings = MultiModalConfig()
+    model = SimpleNamespace(
+        hf_config=Qwen2_5_VLConfig(), dtype=torch.bfloat16, multimodal_config=settings, is_multimodal_model=True
+    )
+    model.get_multimodal_config = lambda: settings
+    info = Qwen2_5_VLProcessingInfo(InputProcessingContext(model, byte_tokenizer()))
+    info.get_hf_processor = lambda **_: processor
+    return info
+
+
+@proves(let_vllm_keep_video_metadata)
+def _the_parser_drops_the_metadata(get_data_parser: Callable) -> bool:
+    parser = get_data_parser(_processing_info())
+    parsed = parser.parse_mm_data({"video": [(sample_frames().numpy(), sample_metadata())]})
+    video = parsed["video"].data[0]
+    return not (isinstance(video, tuple) and video[1]["fps"] == sample_metadata()["fps"])
+
+
 @proves(give_vllm_second_per_grid)
-def _stock_passes_no_metadata(stock: Callable) -> bool:
-    return "metadata" not in inspect.getsource(stock)
+def _the_interval_is_not_that_of_the_video(call_hf_processor: Callable) -> bool:
+    from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLMultiModalProcessor
+
+    processor = Qwen2_5_VLMultiModalProcessor.__new__(Qwen2_5_VLMultiModalProcessor)
+    processor.info = _processing_info()
+    videos = [(sample_frames().numpy(), sample_metadata())]
+    try:
+        outputs = call_hf_processor(processor, VIDEO_BLOCK, {"videos": videos}, {}, {})
+    except ValueError as error:
+        if "Failed to apply" not in str(error):  # vLLM's words where the processor does not take the pairs
+            raise
+        return True
+    interval = float(outputs["second_per_grid_ts"][0])
+    return abs(interval - SECONDS_PER_PAIR) > 1e-6

@@ -1,4 +1,4 @@
-"""The pixel scale of Qwen2.5-VL inside vLLM."""
+"""The pixel scale of Qwen2.5-VL inside vLLM. No upstream thread is known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Callable
 from mllm4d_verl.verl_compat.adaptation import adapts, proves
 
 
-@adapts("vllm.model_executor.models.vision", "FusedInputNorm.__init__", may_be_missing=True)
+@adapts(
+    "vllm.model_executor.models.vision",
+    "FusedInputNorm.__init__",
+    may_be_missing=True,  # vLLM 0.24 has no such class, and scales pixels outside of the model
+    known={"vllm": "==0.28.0"},
+)
 def keep_pixel_scale_out_of_the_weights(stock: Callable) -> Callable:
     """A Qwen2.5-VL rollout started with `load_format=dummy`, verl's default, is blind.
 
@@ -26,9 +31,9 @@ def keep_pixel_scale_out_of_the_weights(stock: Callable) -> Callable:
 
 
 @proves(keep_pixel_scale_out_of_the_weights)
-def _stock_keeps_the_scale_in_the_state(stock: Callable) -> bool:
+def _the_scale_is_in_the_state(init: Callable) -> bool:
     from vllm.model_executor.models.vision import FusedInputNorm
 
     norm = FusedInputNorm.__new__(FusedInputNorm)
-    stock(norm, [0.5] * 3, [0.5] * 3, 1 / 255)
+    init(norm, [0.5] * 3, [0.5] * 3, 1 / 255)
     return bool(norm.state_dict())

@@ -1,62 +1,35 @@
 """Registration: what `import verl` gets, what it refuses, and what it says when it cannot."""
 
-import os
-import subprocess
-import sys
-import types
-
 import pytest
+from interpreter import python
 
 from mllm4d_verl import verl_compat
-from mllm4d_verl.cpu_lane.environment import cpu_lane_environment
 
-
-def python(code, **env):
-    """Run `code` in a fresh interpreter and return (standard output, standard error)."""
-    variables = {k: v for k, v in os.environ.items() if k not in cpu_lane_environment() and not k.startswith("MLLM4D_")}
-    run = subprocess.run(
-        [sys.executable, "-c", code], env={**variables, **env}, capture_output=True, text=True, timeout=120
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout, run.stderr
+# A verl that is not accepted: the range is moved away from the one that is installed.
+NOT_ACCEPTED = """
+from packaging.specifiers import SpecifierSet
+import mllm4d_verl.verl_compat.versions as versions
+versions.SUPPORTED_VERL = SpecifierSet("==0.0")
+"""
 
 
 class TestVersion:
-    def test_tried_version_passes(self):
-        verl_compat.check_version("0.9.1")
-
-    @pytest.mark.parametrize("version", ["0.9.0", "0.9.2", "0.10.0", "1.0"])
-    def test_untried_version_is_refused_with_a_way_out(self, version, monkeypatch):
+    @pytest.mark.parametrize(
+        "version", ["0.9.0", "0.9.1", "0.9.2", "0.10.0.dev", "0.10.0.dev0", "0.10.0", "0.10.0+cu1"]
+    )
+    def test_accepted(self, version, monkeypatch):
         monkeypatch.delenv(verl_compat.ALLOW_UNTESTED, raising=False)
-        with pytest.raises(verl_compat.UntestedVersionError, match=rf"verl {version}.*0\.9\.1.*MLLM4D_ALLOW_UNTESTED"):
+        verl_compat.check_version(version)
+
+    @pytest.mark.parametrize("version", ["0.8.9", "0.9.0.dev0", "0.11.0.dev0", "0.11.0", "1.0", "unknown"])
+    def test_others_are_refused_with_a_way_out(self, version, monkeypatch):
+        monkeypatch.delenv(verl_compat.ALLOW_UNTESTED, raising=False)
+        with pytest.raises(verl_compat.UntestedVersionError, match=rf"0\.9\.0 up to .*verl {version}.*MLLM4D_ALLOW"):
             verl_compat.check_version(version)
 
     def test_user_may_insist(self, monkeypatch):
         monkeypatch.setenv(verl_compat.ALLOW_UNTESTED, "1")
         verl_compat.check_version("99.0")
-
-
-class TestMovedTarget:
-    def test_says_what_is_gone(self):
-        adaptation = verl_compat.Adaptation("mends_f", "some.module", "Class.f", lambda stock: stock, lambda: True)
-        with pytest.raises(verl_compat.ChangedUpstreamError, match=r"some.module has no Class.f .* mends_f"):
-            adaptation._apply(types.ModuleType("some.module"))
-
-    def test_a_target_that_may_be_missing_is_left(self):
-        adaptation = verl_compat.Adaptation(
-            "mends_f", "some.module", "Class.f", lambda stock: stock, lambda: True, may_be_missing=True
-        )
-        adaptation._apply(types.ModuleType("some.module"))
-
-    def test_applies_once(self):
-        module = types.ModuleType("some.module")
-        module.f = lambda: "stock"
-        adaptation = verl_compat.Adaptation(
-            "mends_f", "some.module", "f", lambda stock: lambda: "mended " + stock(), lambda: True
-        )
-        adaptation._apply(module)
-        adaptation._apply(module)
-        assert module.f() == "mended stock"
 
 
 REGISTERED = """
@@ -79,9 +52,7 @@ class TestRegistration:
         assert out.splitlines()[-2:] == ["None False None None", "[]"]
 
     def test_failure_is_loud_once_and_verl_survives(self):
-        code = """
-import mllm4d_verl.verl_compat.versions as compat
-compat.TESTED_VERL_VERSIONS = ("0.0",)
+        code = f"""{NOT_ACCEPTED}
 import importlib, verl, mllm4d_verl.plugin as plugin
 print(plugin.failure)
 importlib.reload(plugin)  # as in a Ray actor, which inherits the environment
@@ -89,7 +60,35 @@ importlib.reload(plugin)  # as in a Ray actor, which inherits the environment
         out, error = python(code, VERL_PLATFORM="")
         assert error.count("mllm4d-verl is not active in verl: UntestedVersionError") == 1
         assert "mllm4d doctor" in error
-        assert "verl 0.9.1 was not tried" in out
+        assert "this is verl 0.9.1" in out
+
+
+REFUSED = f"""{NOT_ACCEPTED}
+import verl
+from hydra import compose, initialize_config_module
+def use(name, *overrides):
+    try:
+        with initialize_config_module("verl.trainer.config", version_base=None):
+            compose(name, list(overrides))
+        print("FOUND composed")
+    except Exception as error:
+        print("FOUND", type(error).__name__, error)
+use("ppo_trainer", "reward=mllm4d_st")
+use("tiny_cpu/grpo")
+use("ppo_trainer", "data=legacy_data")
+use("ppo_trainer", "reward=mllm4d_xt")
+"""
+
+
+def test_a_name_of_ours_on_a_verl_that_is_not_accepted_tells_what_to_do():
+    out, _ = python(REFUSED, VERL_PLATFORM="")
+    reward, recipe, verls_own, unknown = out.split("FOUND ")[1:]
+    for used, name in ((reward, "reward/mllm4d_st"), (recipe, "tiny_cpu/grpo")):
+        assert used.startswith(f"ConfigCompositionException {name} is a config of mllm4d-verl, which is not active")
+        assert 'pip install "verl>=0.9.0,<0.11"' in used
+        assert verl_compat.ALLOW_UNTESTED in used
+    assert verls_own.startswith("composed")
+    assert unknown.startswith("MissingConfigException")
 
 
 class TestSearchPath:

@@ -135,15 +135,6 @@ class TestEqualLengths:
         fix_position_ids_of_equal_lengths.current()(TensorDict({}, batch_size=[2]))
 
 
-@pytest.mark.parametrize(
-    "name", [a.name for a in ADAPTATIONS.values() if a.where() and not a.module.startswith("vllm")]
-)
-def test_every_adaptation_is_active_and_needed(name):
-    """Fails when a new verl or transformers has mended a fault: then the adaptation can go."""
-    assert ADAPTATIONS[name].active()
-    assert ADAPTATIONS[name].still_needed()
-
-
 def test_decoders_open_one_after_another():
     import threading
     import time

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from mllm4d_verl.cpu_lane.environment import set_cpu_lane_environment
+from mllm4d_verl.cpu_lane.vllm_plugin import adapt_vllm
 from mllm4d_verl.video import VideoGeometry
 
 from ..job import GenerationJob, weight_bytes
@@ -51,6 +52,7 @@ def answer_requests(job: GenerationJob, requests: Sequence[Request], missing: Se
     if _is_small(job.model):
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # before vLLM is imported
 
+    adapt_vllm()
     from vllm import LLM, SamplingParams
     from vllm.platforms import current_platform
     from vllm.sampling_params import RequestOutputKind
