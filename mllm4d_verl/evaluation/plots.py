@@ -23,7 +23,10 @@ from .statistics import Interval, proportion_interval
 from .summary import summarise
 
 _BINS = 5
-INVALID = "invalid"
+OTHER, INVALID = "other option", "invalid"
+_ACCURACY_LABEL = "accuracy, % (95% interval; hollow: not reliable)"
+# Matrices side by side; with more their numbers cannot be read.
+_MATRICES_PER_LINE = 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,11 @@ class Bin:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts (R, C) of right directions (rows, `truths`) against answers (columns, `answers`, the last one INVALID)."""
+    """Counts (R, C) of right directions (rows, `truths`) against answers (columns, `answers`).
+
+    The last column is INVALID. Benchmarks word their wrong options freely, so those that are no direction share the
+    column OTHER before it, where there are any.
+    """
 
     truths: tuple[str, ...]
     answers: tuple[str, ...]
@@ -55,6 +62,17 @@ def accuracy_by_task(runs: Sequence[NamedRun]) -> dict[str, dict[str, Interval]]
     """Run -> task -> accuracy, with "all" as the last task."""
     summaries = {run.name: summarise(run.records) for run in runs}
     return {name: {task.task: task.accuracy for task in [*s.tasks, s.overall]} for name, s in summaries.items()}
+
+
+def chance_by_task(runs: Sequence[NamedRun]) -> dict[str, float]:
+    """Task -> accuracy of guessing, with "all" for all questions; no entry where a question lists no options."""
+    found: dict[str, float] = {}
+    for run in runs:
+        summary = summarise(run.records)
+        for task in [*summary.tasks, summary.overall]:
+            if task.chance is not None:
+                found.setdefault(task.task, task.chance)
+    return found
 
 
 def true_distance_m(record: ResponseRecord) -> float | None:
@@ -115,35 +133,33 @@ def confusion(records: Sequence[ResponseRecord]) -> Confusion:
     answered = {answer for _, answer in pairs} - {INVALID}
     truths = tuple(name for name in known if name in {right for right, _ in pairs})
     used = tuple(name for name in known if name in answered or name in truths)
-    answers = (*used, *sorted(answered - set(known)), INVALID)
+    answers = (*used, *([OTHER] if answered - set(known) else []), INVALID)
     counts = np.zeros((len(truths), len(answers)), dtype=int)
     for right, answer in pairs:
-        counts[truths.index(right), answers.index(answer)] += 1
+        column = answer if answer in answers else OTHER
+        counts[truths.index(right), answers.index(column)] += 1
     return Confusion(truths, answers, counts)
 
 
 def plot_runs(
     runs: Sequence[NamedRun], out: str | Path, duration: Callable[[ResponseRecord], float | None] = duration_frames
 ) -> list[Path]:
-    """Write accuracy_by_task.png and, where the questions allow, distance.png, duration.png and directions.png."""
-    from matplotlib.figure import Figure
+    """Write accuracy_by_task.png and, where the questions allow, distance.png, duration.png and directions.png.
 
+    Distances and durations need two bins with responses, so that there is something to compare.
+    """
     out = Path(out)
-    written = [_save(_draw_tasks(accuracy_by_task(runs)), out / "accuracy_by_task.png")]
+    written = [_save(_draw_tasks(accuracy_by_task(runs), chance_by_task(runs)), out / "accuracy_by_task.png")]
     for name, label, bins in (
         ("distance", "true distance, metres", by_distance(runs)),
         ("duration", "frames between start and end", by_duration(runs, duration)),
     ):
-        if any(bins.values()):
+        if len({b.low for run_bins in bins.values() for b in run_bins}) > 1:  # one bin compares nothing
             written.append(_save(_draw_bins(bins, label), out / f"{name}.png"))
     matrices = {run.name: confusion(run.records) for run in runs}
     matrices = {name: matrix for name, matrix in matrices.items() if matrix.truths}
     if matrices:
-        figure = Figure(figsize=(6 * len(matrices), 5), layout="constrained")
-        axes = figure.subplots(1, len(matrices), squeeze=False)[0]
-        for axis, (name, matrix) in zip(axes, matrices.items(), strict=True):
-            _draw_confusion(axis, matrix, name)
-        written.append(_save(figure, out / "directions.png"))
+        written.append(_save(_draw_confusions(matrices), out / "directions.png"))
     return written
 
 
@@ -187,10 +203,14 @@ def _errorbar(axis: Any, places: Any, intervals: Sequence[Interval], label: str)
     low = np.array([middle[k] if i.low is None else 100 * i.low for k, i in enumerate(intervals)])
     high = np.array([middle[k] if i.high is None else 100 * i.high for k, i in enumerate(intervals)])
     ends = [np.clip(middle - low, 0, None), np.clip(high - middle, 0, None)]
-    axis.errorbar(places, middle, yerr=ends, fmt="o", capsize=3, label=label)
+    drawn = axis.errorbar(places, middle, yerr=ends, fmt="o", capsize=3, label=label)
+    hollow = [k for k, interval in enumerate(intervals) if interval.unreliable is not None]
+    axis.plot(
+        np.asarray(places, dtype=float)[hollow], middle[hollow], "o", mfc="white", mec=drawn[0].get_color(), zorder=3
+    )
 
 
-def _draw_tasks(accuracy: Mapping[str, Mapping[str, Interval]]) -> Any:
+def _draw_tasks(accuracy: Mapping[str, Mapping[str, Interval]], chance: Mapping[str, float]) -> Any:
     from matplotlib.figure import Figure
 
     tasks = [*dict.fromkeys(t for tasks in accuracy.values() for t in tasks if t != "all"), "all"]
@@ -200,8 +220,12 @@ def _draw_tasks(accuracy: Mapping[str, Mapping[str, Interval]]) -> Any:
         shift = 0.12 * (number - (len(accuracy) - 1) / 2)
         places = [tasks.index(task) + shift for task in found]
         _errorbar(axis, places, list(found.values()), name)
+    known = [(place, 100 * chance[task]) for place, task in enumerate(tasks) if task in chance]
+    if known:
+        places, levels = zip(*known, strict=True)
+        axis.hlines(levels, np.array(places) - 0.4, np.array(places) + 0.4, colors="gray", ls="--", label="chance")
     axis.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks], fontsize=8)
-    axis.set(ylabel="accuracy, % (95% interval)", ylim=(0, 100))
+    axis.set(ylabel=_ACCURACY_LABEL, ylim=(0, 100))
     axis.legend()
     return figure
 
@@ -209,16 +233,37 @@ def _draw_tasks(accuracy: Mapping[str, Mapping[str, Interval]]) -> Any:
 def _draw_bins(binned: Mapping[str, Sequence[Bin]], label: str) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    with_errors = any(b.error is not None for bins in binned.values() for b in bins)
+    figure = Figure(figsize=(11 if with_errors else 5.5, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2) if with_errors else (figure.subplots(), None)
     for name, bins in binned.items():
         places = [(b.low + b.high) / 2 for b in bins]
         _errorbar(left, places, [b.accuracy for b in bins], name)
+        if right is None:
+            continue
         stated = [(place, 100 * b.error) for place, b in zip(places, bins, strict=True) if b.error is not None]
         right.plot([place for place, _ in stated], [error for _, error in stated], "o-", label=name)
-    left.set(xlabel=label, ylabel="accuracy, % (95% interval)", ylim=(0, 100))
-    right.set(xlabel=label, ylabel="median error of distance, % of the true one")
+    left.set(xlabel=label, ylabel=_ACCURACY_LABEL, ylim=(0, 100))
+    if right is not None:
+        right.set(xlabel=label, ylabel="median error of distance, % of the true one")
     left.legend()
+    return figure
+
+
+def _draw_confusions(matrices: Mapping[str, Confusion]) -> Any:
+    """A matrix per run, as large as its cells need, in lines of a few."""
+    from matplotlib.figure import Figure
+
+    columns = min(len(matrices), _MATRICES_PER_LINE)
+    lines = -(-len(matrices) // columns)
+    width = max(4.0, 1.6 + 0.55 * max(len(matrix.answers) for matrix in matrices.values()))
+    height = max(3.0, 2.0 + 0.45 * max(len(matrix.truths) for matrix in matrices.values()))
+    figure = Figure(figsize=(width * columns, height * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
+        _draw_confusion(axis, matrix, name)
+    for axis in axes[len(matrices) :]:
+        axis.set_axis_off()
     return figure
 
 

@@ -2,13 +2,16 @@
 
 import pytest
 
+from mllm4d_verl.evaluation import plots
 from mllm4d_verl.evaluation.benchmarks import Benchmark, Item
 from mllm4d_verl.evaluation.named_runs import NamedRun
 from mllm4d_verl.evaluation.plots import (
     INVALID,
+    OTHER,
     accuracy_by_task,
     by_distance,
     by_duration,
+    chance_by_task,
     confusion,
     durations_of,
     plot_runs,
@@ -56,6 +59,49 @@ def test_confusion(run):
     assert matrix.truths == ("left", "right", "not moving")
     assert matrix.answers == ("left", "right", "not moving", INVALID)
     assert matrix.counts.tolist() == [[1, 1, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0]]
+
+
+def test_options_that_are_no_direction_share_a_column(make_record):
+    """VLM4D words its wrong options freely: 40 columns could not be read."""
+    records = [
+        make_record(k, letter, answer="A", options=["left", f"there is no thing {k}", "right"])
+        for k, letter in enumerate("ABBBC" * 8)
+    ]
+    matrix = confusion(score_records(records))
+    assert matrix.answers == ("left", "right", OTHER, INVALID)
+    assert matrix.counts.tolist() == [[8, 8, 24, 0]]
+
+
+def test_chance_is_known_by_task(run):
+    assert chance_by_task([run]) == pytest.approx(
+        {run.records[0].task: 10 / 15 / 2 + 5 / 15 / 3, "all": 7 / 18 + 1 / 18}
+    )
+
+
+def test_chance_is_drawn_and_intervals_that_are_not_reliable_are_hollow(run):
+    axis = plots._draw_tasks(accuracy_by_task([run]), chance_by_task([run])).axes[0]
+    levels = [segment[0][1] for lines in axis.collections for segment in lines.get_segments() if len(segment) == 2]
+    assert 100 * chance_by_task([run])["all"] in [pytest.approx(level) for level in levels]
+    hollow = [line for line in axis.lines if line.get_markerfacecolor() == "white"]
+    assert [len(line.get_xdata()) for line in hollow] == [2]  # 7 of 15: few answers of a kind
+
+
+def test_panels_and_plots_without_content_are_left_out(make_record, tmp_path):
+    sides = {"options": ["left", "right"], "start_frame": 0}
+    moving = [make_record(k, "A", answer="A", end_frame=4 if k % 2 else 8, **sides) for k in range(10)]
+    run = NamedRun("mine", score_records(moving), {})
+    figure = plots._draw_bins(by_duration([run]), "frames")
+    assert len(figure.axes) == 1  # nobody was asked for a distance
+    alike = [make_record(k, "A", answer="A", end_frame=31, **sides) for k in range(10)]
+    names = [file.name for file in plot_runs([NamedRun("mine", score_records(alike), {})], tmp_path)]
+    assert names == ["accuracy_by_task.png", "directions.png"]
+
+
+def test_matrices_of_many_runs_stand_in_lines(run):
+    figure = plots._draw_confusions({str(number): confusion(run.records) for number in range(5)})
+    width, height = figure.get_size_inches()
+    assert len(figure.axes) == 6
+    assert width < 12 < 3 * height
 
 
 def test_files(run, tmp_path):
