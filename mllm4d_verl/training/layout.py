@@ -1,4 +1,4 @@
-"""How many processes a checkpoint was written by, and how many a run has: verl resumes only where they agree."""
+"""How many training processes a run has, and what does not go with that: a checkpoint of another number, marks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,21 @@ def checkpoint_processes(checkpoint: Path) -> int | None:
     actor = checkpoint / "actor" if (checkpoint / "actor").is_dir() else checkpoint
     file = actor / "fsdp_config.json"
     return int(json.loads(file.read_text(encoding="utf-8"))["world_size"]) if file.is_file() else None
+
+
+def check_marks(config: Any) -> None:
+    """Refuse `trainer.marks` with several processes: the one that trains answers the questions.
+
+    Raises:
+        InputError: there are several.
+    """
+    if trainer_processes(config) > 1:
+        raise InputError(
+            f"held-out questions are answered by the one process that trains, and this run has "
+            f"{trainer_processes(config)}",
+            field="trainer.marks",
+            remedy="Set trainer.marks=null, and let trainer.total_training_steps end the stage",
+        )
 
 
 def check_resumable(checkpoint: Path, config: Any) -> None:

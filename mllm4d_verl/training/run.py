@@ -19,7 +19,7 @@ from typing import Any
 from mllm4d_verl.data_tools.errors import InputError
 
 from .command import TrainingJob, VerlCommand, build_command
-from .layout import check_resumable
+from .layout import check_marks, check_resumable
 from .marks import Marks, MarksReached, read_marks
 from .merge import checkpoint_step, latest_checkpoint
 from .metrics import last_step, launch_metrics_file, read_metrics
@@ -91,7 +91,7 @@ def plan_training(job: TrainingJob, ambient: Mapping[str, str] | None = None) ->
 
     Raises:
         InputError: unknown stage, missing data file, a configuration Hydra refuses, `resume=False` with checkpoints of
-            an earlier run in the folder, or a checkpoint of another number of processes.
+            an earlier run in the folder, or a checkpoint or marks that do not go with the number of processes.
     """
     config = job.recipe.compose(job.stage, [text for text in job.hydra_overrides() if not text.startswith("hydra.")])
     previous = latest_checkpoint(job.checkpoints)
@@ -105,6 +105,8 @@ def plan_training(job: TrainingJob, ambient: Mapping[str, str] | None = None) ->
     metrics_file = launch_metrics_file(job.out.absolute() / "metrics")
     # Without held-out questions, where the data is one file, the number of steps decides.
     marks = Marks.from_config(config.trainer.get("marks")) if config.data.get("held_out_file") else None
+    if marks is not None:
+        check_marks(config)
     command = build_command(
         job,
         processes=config.trainer.n_gpus_per_node,

@@ -58,3 +58,14 @@ def test_a_finished_run_is_merged_whatever_the_number(tmp_path):
 def test_a_checkpoint_of_another_engine_is_left_to_verl(tmp_path):
     (tmp_path / "global_step_1" / "actor").mkdir(parents=True)
     assert checkpoint_processes(tmp_path / "global_step_1") is None
+
+
+def test_marks_are_for_one_process(tmp_path):
+    (tmp_path / "qa").mkdir()
+    for name in ("train", "val"):
+        (tmp_path / "qa" / f"{name}.parquet").touch()
+    wanted = TrainingJob(
+        "sft", find_recipe("tiny_cpu"), tmp_path, data=tmp_path / "qa", overrides=["trainer.n_gpus_per_node=2"]
+    )
+    with pytest.raises(InputError, match=r"trainer\.marks: held-out questions .* this run has 2.*trainer\.marks=null"):
+        plan_training(wanted)
