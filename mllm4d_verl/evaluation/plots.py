@@ -205,9 +205,9 @@ def _errorbar(axis: Any, places: Any, intervals: Sequence[Interval], label: str)
     ends = [np.clip(middle - low, 0, None), np.clip(high - middle, 0, None)]
     drawn = axis.errorbar(places, middle, yerr=ends, fmt="o", capsize=3, label=label)
     hollow = [k for k, interval in enumerate(intervals) if interval.unreliable is not None]
-    axis.plot(
-        np.asarray(places, dtype=float)[hollow], middle[hollow], "o", mfc="white", mec=drawn[0].get_color(), zorder=3
-    )
+    if hollow:
+        where = np.asarray(places, dtype=float)[hollow]
+        axis.plot(where, middle[hollow], "o", color=drawn[0].get_color(), mfc="white", zorder=3)
 
 
 def _draw_tasks(accuracy: Mapping[str, Mapping[str, Interval]], chance: Mapping[str, float]) -> Any:
