@@ -103,6 +103,8 @@ def _run(
     if check_machine:
         from mllm4d_verl.training.budget.plan_check import check_plan
 
+        if plan.config.trainer.get("device") != "cpu":  # vLLM is imported for it, which may take a minute
+            console.print("[dim]checking that the run fits this machine[/dim]", highlight=False)
         for line in check_plan(plan):
             console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     try:
@@ -146,6 +148,9 @@ def budget(
     disk: Annotated[
         float | None, typer.Option(help="GiB that are free for checkpoints. Default: the recipe's machine.")
     ] = None,
+    vllm: Annotated[
+        bool, typer.Option(help="Ask vLLM itself about its KV cache, which imports it: up to a minute. Else estimate.")
+    ] = True,
     overrides: _OverridesArgument = None,
     json_line: _JsonOption = False,
 ) -> None:
@@ -155,7 +160,7 @@ def budget(
     """
     from mllm4d_verl.cli.output import emit_json
     from mllm4d_verl.data_tools.errors import InputError
-    from mllm4d_verl.training.budget import recipe_budget, recipe_machine
+    from mllm4d_verl.training.budget import ask_vllm_outside, recipe_budget, recipe_machine
     from mllm4d_verl.training.console import console
     from mllm4d_verl.training.recipe import find_recipe
 
@@ -167,7 +172,15 @@ def budget(
     machine = recipe_machine(chosen).with_options(
         gpu_memory=gpu_memory, gpus=gpus, host_memory=host_memory, shm=shm, disk=disk
     )
-    report = recipe_budget(chosen, stage, (width, height), tuple(overrides or ()), machine=machine, val_rows=val_rows)
+    report = recipe_budget(
+        chosen,
+        stage,
+        (width, height),
+        tuple(overrides or ()),
+        machine=machine,
+        val_rows=val_rows,
+        ask=ask_vllm_outside if vllm else None,
+    )
     console.print(report.table())
     for finding in report.findings:
         console.print(str(finding), style="red" if finding.stops else "yellow", markup=False, soft_wrap=True)

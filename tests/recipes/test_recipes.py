@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("verl")
 
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.training.budget import count_parameters, read_model_config, recipe_budget
+from mllm4d_verl.training.budget import count_parameters, read_model_config
 from mllm4d_verl.training.recipe import STAGES, Recipe, find_recipe, recipe_names
 
 # Parameters on the models' hub pages.
@@ -28,6 +29,12 @@ RECIPES = (*RELEASED, "tiny_cpu")
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
+@functools.cache
+def composed(name: str, stage: str):
+    """A stage's configuration, composed once: Hydra takes half a second."""
+    return find_recipe(name).compose(stage)
+
+
 def test_all_recipes_are_found():
     assert recipe_names() == list(RECIPES)
 
@@ -37,7 +44,7 @@ def test_all_recipes_are_found():
 def test_composes_with_our_datasets_and_resolves(name, stage):
     from omegaconf import OmegaConf
 
-    config = find_recipe(name).compose(stage)
+    config = composed(name, stage)
     OmegaConf.to_container(config, resolve=True)
     assert config.data.custom_cls.path == "pkg://mllm4d_verl.datasets"
     answers, reasoning = ("brief", "st_cot_short") if name == "tiny_cpu" else ("direct", "st_cot")
@@ -84,7 +91,7 @@ def test_plain_verl_finds_the_recipe_and_composes_the_same(name, composed_by_ver
     from omegaconf import OmegaConf
 
     theirs = OmegaConf.create(composed_by_verl[f"{name}/grpo"])
-    assert OmegaConf.to_container(theirs) == OmegaConf.to_container(find_recipe(name).compose("grpo"))
+    assert OmegaConf.to_container(theirs) == OmegaConf.to_container(composed(name, "grpo"))
 
 
 def test_sft_trainer_finds_recipes_too(composed_by_verl):
@@ -101,7 +108,7 @@ class TestReleasedModels:
 
     @pytest.mark.parametrize("stage", STAGES)
     def test_trains_lora_of_the_paper_on_attention_only_or_all_weights(self, name, parameters, stage):
-        config = find_recipe(name).compose(stage)
+        config = composed(name, stage)
         model = config.actor_rollout_ref.model if stage == "grpo" else config.model
         if name not in LORA:
             assert model.lora_rank == 0
@@ -118,35 +125,26 @@ class TestReleasedModels:
         per_layer = 128 * sum(text.hidden_size + width for width in (query, key, key, query))
         assert counts.trainable == per_layer * text.num_hidden_layers
 
-    @pytest.mark.parametrize("stage", STAGES)
-    def test_a_prompt_of_32_frames_fits(self, name, parameters, stage):
-        for size in ((512, 512), (1280, 720)):
-            budget = recipe_budget(find_recipe(name), stage, size, ask=lambda question: None)
-            assert budget.tokens.fits, size
-
     def test_dynamic_micro_batches_hold_the_longest_sample(self, name, parameters):
-        config = find_recipe(name).compose("grpo")
+        config = composed(name, "grpo")
         longest = config.data.max_prompt_length + config.data.max_response_length
         assert config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu >= longest
         assert config.actor_rollout_ref.rollout.max_num_batched_tokens >= config.data.max_prompt_length
         assert config.actor_rollout_ref.rollout.max_model_len == longest
 
     def test_validation_is_cut_into_batches_and_groups_are_not_divided_by_their_spread(self, name, parameters):
-        config = find_recipe(name).compose("grpo")
+        config = composed(name, "grpo")
         assert config.data.val_batch_size <= 128
         assert config.algorithm.norm_adv_by_std_in_grpo is False
 
     @pytest.mark.parametrize("stage", STAGES)
     def test_checkpoints_hold_no_frozen_base(self, name, parameters, stage):
-        config = find_recipe(name).compose(stage)
+        config = composed(name, stage)
         checkpoint = config.actor_rollout_ref.actor.checkpoint if stage == "grpo" else config.checkpoint
         assert checkpoint.save_lora_only is True
-        if name in LORA:
-            budget = recipe_budget(find_recipe(name), stage, (512, 512), ask=lambda question: None)
-            assert budget.host.checkpoint < 2 * 2**30  # adapter and Adam's states in float32
 
     def test_values_of_the_paper(self, name, parameters):
-        sft, cold, grpo = (find_recipe(name).compose(stage) for stage in STAGES)
+        sft, cold, grpo = (composed(name, stage) for stage in STAGES)
         assert (sft.optim.lr, sft.optim.lr_warmup_steps_ratio, sft.trainer.total_epochs) == (2e-5, 0.01, 1)
         assert (cold.optim.lr, cold.trainer.total_training_steps) == (2e-5, 200)
         actor, rollout = grpo.actor_rollout_ref.actor, grpo.actor_rollout_ref.rollout
@@ -178,9 +176,8 @@ def test_readme_tells_the_values_that_differ_from_verls_example(name):
 
     rows = differences(name)
     assert {stage for stage, *_ in rows} >= {"grpo"}
-    composed = {stage: find_recipe(name).compose(stage) for stage in ("sft", "grpo")}
     for stage, key, theirs, ours in rows:
-        value = str(OmegaConf.select(composed[stage], key, default="no such key")).lower()
+        value = str(OmegaConf.select(composed(name, stage), key, default="no such key")).lower()
         assert value == ours.lower(), f"{stage} {key}: the README says {ours}, the recipe has {value}"
         assert theirs.lower() != ours.lower(), f"{stage} {key} does not differ"
 

@@ -137,7 +137,8 @@ def _cache(
             remedy = f"Set actor_rollout_ref.rollout.gpu_memory_utilization={_up(share * 100, 1) / 100:.2f}"
         else:
             more = f"actor_rollout_ref.rollout.tensor_model_parallel_size={2 * rollout.tensor_parallel}"
-            remedy = f"Set {more}, or shorten prompt and response to {room} tokens together"
+            shorter = f"shorten prompt and response to {room} tokens together" if room else "use a smaller model"
+            remedy = f"Set {more}, or {shorter}"
     yield Finding(True, what, remedy)
 
 

@@ -17,7 +17,7 @@ from .model import ParameterCounts, count_parameters, read_model_config
 from .settings import StageSettings, read_settings
 from .tokens import TokenBudget, count_tokens
 
-AskEngine = Callable[[EngineQuestion], EngineAnswer | None]
+AskEngine = Callable[[EngineQuestion], EngineAnswer | None] | None
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def recipe_budget(
         overrides: Hydra overrides.
         machine: one node; None takes the recipe's `machine.yaml`.
         val_rows: rows of the held-out set, where known.
-        ask: who is asked about the engine's KV cache.
+        ask: who is asked about the engine's KV cache; None, or an answer of None: it is estimated.
 
     Raises:
         InputError: the recipe has no `model_config.json` or `machine.yaml`, or an override is refused.
@@ -196,7 +196,8 @@ def _engine(
         tensor_parallel=rollout.tensor_parallel,
         available=available,
     )
-    return available, ask(question) or estimate(question, memory.cache_per_token)
+    answer = None if ask is None else ask(question)
+    return available, answer or estimate(question, memory.cache_per_token)
 
 
 def _gib(size: int) -> str:
