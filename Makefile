@@ -22,7 +22,7 @@ SEED ?= 0
 # The environment with the GPU lane's versions; packaging/gpu_pins.py says how it is made.
 PINS := .venv-gpu-pins
 PINS_STAMP := $(PINS)/.gpu-pins
-PINS_TEST := OMP_NUM_THREADS=2 $(PINS)/bin/python -m pytest -q --durations=10
+PINS_TEST := OMP_NUM_THREADS=2 $(PINS)/bin/python -m pytest -q --durations=10 $$(grep -rl "pytest.mark.pins" tests)
 
 .PHONY: demo test test-unit test-e2e lint setup gpu-pins test-gpu-pins test-gpu-pins-parity test-gpu-install clean
 

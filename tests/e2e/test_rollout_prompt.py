@@ -10,6 +10,8 @@ import pytest
 import torch
 from plain_verl import check_agreement, write_rows
 
+pytestmark = pytest.mark.pins
+
 UPDATES = 3
 
 LORA = (

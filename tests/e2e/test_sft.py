@@ -12,12 +12,15 @@ STEPS = 3
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("lora_rank", [0, 8], ids=["full", "lora"])
-def test_trains_resumes_after_a_kill_and_merges(lora_rank: int, tiny_model, run_command, tmp_path: Path) -> None:
+@pytest.mark.pins
+@pytest.mark.parametrize(("arch", "lora_rank"), [("qwen2_5_vl", 0), ("qwen3_vl", 8)], ids=["full", "lora"])
+def test_trains_resumes_after_a_kill_and_merges(
+    arch: str, lora_rank: int, tiny_model, run_command, tmp_path: Path
+) -> None:
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    questions, start, out = write_questions_of_small_world(tmp_path), tiny_model("qwen3_vl"), tmp_path / "out"
+    questions, start, out = write_questions_of_small_world(tmp_path), tiny_model(arch), tmp_path / "out"
     command = [
         *("python", "-m", "mllm4d_verl.cli.main", "train", "sft", "--recipe", "tiny_cpu", "--json"),
         *("--model", str(start), "--data", str(questions), "--out", str(out), "--lora-rank", str(lora_rank)),

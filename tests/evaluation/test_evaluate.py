@@ -12,6 +12,8 @@ from mllm4d_verl.evaluation.backends.base import PromptMismatchError, check_prom
 pytest.importorskip("verl")
 pytest.importorskip("vllm")
 
+pytestmark = pytest.mark.pins
+
 PIXELS = {"min_pixels": 784, "max_pixels": 64 * 64}
 
 

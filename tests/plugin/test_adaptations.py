@@ -21,7 +21,7 @@ import json, sys, warnings
 import verl, mllm4d_verl.plugin as plugin
 from mllm4d_verl.verl_compat import ADAPTATIONS
 from mllm4d_verl.verl_compat.versions import running_version
-found = {a.name: (a.examine().status, a.examine().detail, a.active()) for a in ADAPTATIONS.values() if a.where()
+found = {a.name: (a.examine().status, a.examine().detail, a.active()) for a in ADAPTATIONS.values() if a.concerns()
          and (sys.argv[1] == "vllm") == a.module.startswith("vllm") and (a.proof or a.may_be_missing)}
 print("FOUND", json.dumps([plugin.failure, verl.__version__, verl.__file__, found]))
 """
@@ -44,6 +44,7 @@ def installed():
     return {which: examine(which) for which in ("verl", "vllm")}
 
 
+@pytest.mark.pins
 @pytest.mark.parametrize("which", ["verl", "vllm"])
 def test_installed_versions(installed, which):
     """Fails when a new version has mended a fault: then the adaptation can go."""

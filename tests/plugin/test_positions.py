@@ -12,6 +12,8 @@ from mllm4d_verl.verl_compat.equal_lengths import fix_position_ids_of_equal_leng
 from mllm4d_verl.verl_compat.sft_rope import use_the_models_own_rope_index
 from mllm4d_verl.video.positions import qwen2_5_vl_positions
 
+pytestmark = pytest.mark.pins
+
 
 @pytest.fixture(scope="session")
 def qwen2_5_processor(tmp_path_factory):

@@ -7,6 +7,8 @@ import pytest
 from mllm4d_verl.verl_compat.video_blocks import send_vllm_unexpanded_videos
 from mllm4d_verl.video.blocks import collapse_video_blocks
 
+pytestmark = pytest.mark.pins
+
 START, END, PAD, IMAGE = 1, 2, 3, 4
 SPECIAL = {"<|vision_start|>": START, "<|vision_end|>": END, "<|video_pad|>": PAD, "<|image_pad|>": IMAGE}
 FIRST_CHARACTER = 100
