@@ -46,7 +46,7 @@ _finder = _AfterImport()
 def after_import(module_name: str, callback: Callback) -> None:
     """Call `callback(module)` right after `module_name` is imported; at once if it is already.
 
-    An exception of the callback goes to whoever imports the module: an adaptation that no longer fits stops the run.
+    An exception of the callback goes to whoever imports the module. Adaptations warn instead, see `verl_compat`.
     """
     module = sys.modules.get(module_name)
     if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):

@@ -1,8 +1,8 @@
 """Every place where verl, and what verl drives, is adapted: one file per fault, applied when its module is imported.
 
-Each file says what it changes, why, and where the fault lies. Its proof runs the code as it came and the adapted code,
-which is what `mllm4d doctor` prints. Nothing else in the project replaces code of another package, except the CPU
-lane's vLLM layer (`cpu_lane/vllm_plugin.py`).
+Each file holds the change, why it is made, the upstream thread where one is known, the versions in which the fault is
+known, and a proof that runs the callable it is given: stock code shows the fault, the adapted code does not. Nothing
+else in the project replaces code of another package.
 
 A new adaptation is a new file in this folder; every file here is imported. Importing this package is cheap: torch,
 verl, transformers and vLLM are imported inside functions only.
