@@ -26,10 +26,12 @@ _ONLY_LETTER = re.compile(r"[(\[]?([A-Za-z])[)\]]?[.:)]?")
 _LETTER_AND_TEXT = re.compile(r"(?:\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Za-z])(?:[.:)]| [-\u2013]))[.:]? ?")
 _STANDALONE_LETTER = re.compile(r"(?<![A-Za-z0-9'])([A-Z])(?![A-Za-z0-9'])")
 _WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,9}|[0-9]{1,30})"
+_LENGTHS = "m|meters?|metres?|cm|centimeters?|centimetres?|km|kilometers?|kilometres?|ft|feet|foot"
+_UNIT = re.compile(_LENGTHS, re.I)
 _QUANTITY = re.compile(
     r"[~\u2248]? ?(?:about |approximately )?"
     rf"([+-]? ?(?:{_WHOLE}(?:\.[0-9]{{0,30}})?|\.[0-9]{{1,30}})(?:e[+-]?[0-9]{{1,3}})?) ?"
-    r"(m|meters?|metres?|cm|centimeters?|centimetres?|km|kilometers?|kilometres?|ft|feet|foot)?\.?",
+    rf"({_LENGTHS})?\.?",
     re.I,
 )
 # What models put around an answer out of habit: \boxed{B}, $2.5$, \text{left}, (2.5).
@@ -57,7 +59,7 @@ def accuracy_reward(response: Response, truth: Truth) -> float:
     if answer is None:
         return 0.0
     if truth.value is not None and not truth.options and truth.letter is None:
-        stated = stated_number(answer)
+        stated = stated_number(answer, truth.fields.get("unit"))
         return 0.0 if stated is None else mean_relative_accuracy(stated, truth.value)
     return 1.0 if match_answer(answer, truth) else 0.0
 
@@ -80,8 +82,14 @@ def mean_relative_accuracy(stated: float, true: float) -> float:
     return sum(error <= tolerance for tolerance in MRA_TOLERANCES) / len(MRA_TOLERANCES)
 
 
-def stated_number(answer: str) -> float | None:
-    """The number that an answer consists of, in metres where it names a unit of length; None if it is anything else."""
+def stated_number(answer: str, unit: object = None) -> float | None:
+    """The number that an answer consists of; None if it is anything else.
+
+    Args:
+        answer: what stood between the answer tags.
+        unit: that the question asks for. Where both are of length the number is converted to it, "0.62 m" to 62 for
+            "cm"; where the question's is not known, a length is given in metres.
+    """
     if len(answer) > MAX_ANSWER_CHARS:
         return None
     text = _tidy(answer)
@@ -89,7 +97,11 @@ def stated_number(answer: str) -> float | None:
     quantity = _quantity(_fold(text)) or (_quantity(_fold(text[lead_in.end() :])) if lead_in else None)
     if quantity is None:
         return None
-    number = quantity.number * (quantity.metres_per_unit or 1.0)
+    number = quantity.number
+    if quantity.metres_per_unit is not None:
+        asked = _UNIT.fullmatch(unit.strip()) if isinstance(unit, str) else None
+        number *= quantity.metres_per_unit / (_METRES_PER_UNIT[asked[0][0].lower()] if asked else 1.0)
+        number = round(number, 9)  # 0.62 / 0.01 is 62, not 62.00000000000001
     return number if math.isfinite(number) else None
 
 

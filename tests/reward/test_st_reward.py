@@ -111,6 +111,17 @@ class TestNumericAnswers:
         assert (result["accuracy"], result["acc"]) == (pytest.approx(accuracy), acc)
         assert result["score"] == pytest.approx(accuracy)
 
+    @pytest.mark.parametrize(
+        ("answer", "unit", "value"),
+        [
+            ("0.62 m", "cm", 62.0), ("62 cm", "cm", 62.0), ("62", "cm", 62.0), ("6.2 m", "centimeters", 620.0),
+            ("3.048 m", "feet", 10.0), ("2 m", "meters", 2.0), ("200 cm", None, 2.0), ("3", "chairs", 3.0),
+        ],
+    )  # fmt: skip
+    def test_a_length_is_converted_to_the_unit_that_is_asked_for(self, answer, unit, value):
+        sample = {**self.SAMPLE, "answer": f"{value:g}", "value": value, "unit": unit}
+        assert STReward()(response(camera=None, object_=None, answer=answer), sample)["accuracy"] == 1.0
+
     def test_options_make_it_multiple_choice(self):
         sample = {**self.SAMPLE, "answer": "B", "options": ["1.8", "2.0"]}
         assert STReward()(response(answer="2.05"), sample)["accuracy"] == 0.0
