@@ -1,11 +1,12 @@
 """vLLM's adaptations, examined in a process like those that vLLM starts for its engine and its workers.
 
-The process imports vLLM, loads vLLM's general plugins as `EngineCore` and `WorkerWrapperBase` do, and nothing of verl
-before that. Run as a program (`python -m mllm4d_verl.doctor.engine FILE`) it writes what it found to FILE as JSON.
+The process inherits the environment of one that has imported verl's vLLM server. It loads vLLM's general plugins as
+`EngineCore` and `WorkerWrapperBase` do, and nothing of verl before that.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -18,6 +19,9 @@ from mllm4d_verl.doctor.check import ENGINE, FAILED, Check
 
 TIME_LIMIT_S = 300  # for one process: importing vLLM takes 10 to 60 s on slow disks
 
+# The module of the actor whose children vLLM's engine processes are. The plugin acts on its import.
+_VERLS_VLLM_SERVER = "verl.workers.rollout.vllm_rollout.vllm_async_server"
+
 
 def examine_engine(environment: dict[str, str] | None = None) -> list[Check]:
     """Start a process as vLLM does and examine the adaptations of vLLM in it.
@@ -25,11 +29,15 @@ def examine_engine(environment: dict[str, str] | None = None) -> list[Check]:
     Args:
         environment: what verl adds to the environment of its rollout servers; None adds nothing.
     """
+    try:
+        importlib.import_module(_VERLS_VLLM_SERVER)
+    except Exception as error:
+        return [Check(ENGINE, "start", FAILED, f"verl's vLLM server: {type(error).__name__}: {error}")]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "checks.json"
         try:
             finished = subprocess.run(
-                [sys.executable, "-m", __name__, str(file)],
+                [sys.executable, "-c", f"from {__name__} import main; main()", str(file)],
                 env={**os.environ, **(environment or {})},
                 capture_output=True,
                 text=True,
@@ -57,15 +65,12 @@ def verls_environment() -> dict[str, str]:
     }
 
 
-def main(file: str) -> None:
+def main() -> None:
+    """The fresh process: writes its checks to the file named by its argument, as JSON."""
     from vllm.plugins import load_general_plugins
 
     load_general_plugins()
     from mllm4d_verl.doctor.process import examine_adaptations
 
     checks = examine_adaptations(ENGINE, vllm=True, verl=False)
-    Path(file).write_text(json.dumps([asdict(check) for check in checks]))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+    Path(sys.argv[1]).write_text(json.dumps([asdict(check) for check in checks]))

@@ -109,8 +109,8 @@ _CHECKS: dict[str, Callable[[], str]] = {
 def flash_attention() -> str:
     """Import flash-attn's function for packed sequences, and run it where there is a GPU."""
     remedy = (
-        "Install flash-attn for this torch (docs/install.md), or train without it: attention=sdpa on the command line "
-        "of verl, and --attention sdpa here"
+        "Install flash-attn for this torch (docs/install.md), or train without it: +attention=sdpa on the command "
+        "line of training, and --attention sdpa here"
     )
     try:
         version = importlib.metadata.version("flash-attn")

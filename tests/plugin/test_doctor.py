@@ -208,14 +208,14 @@ class TestFlashAttention:
     def test_missing(self):
         with pytest.raises(Finding, match="missing") as found:
             process.flash_attention()
-        assert "attention=sdpa" in found.value.remedy
+        assert "+attention=sdpa" in found.value.remedy
         assert "docs/install.md" in found.value.remedy
 
     def test_built_for_another_torch(self, flash_attn):
         flash_attn("raise ImportError('flash_attn_2_cuda.so: undefined symbol: _ZN3c105Error')")
         with pytest.raises(Finding, match=r"cannot be imported: ImportError: .*undefined symbol") as found:
             process.flash_attention()
-        assert "attention=sdpa" in found.value.remedy
+        assert "+attention=sdpa" in found.value.remedy
 
     def test_without_its_function_for_packed_sequences(self, flash_attn):
         flash_attn("flash_attn_func = None")
