@@ -1,7 +1,7 @@
 """ST-reward: score a spatio-temporal response against its truth. Pure Python, importable anywhere."""
 
 from .accuracy import accuracy_reward, chosen_option, match_answer, mean_relative_accuracy
-from .aggregate import mean_results
+from .aggregate import OTHER_SOURCE, mean_results
 from .components import Component, RewardConfigError, known_components, reward_component
 from .explain import Explanation, Mark, Step, explain
 from .geometry import CenterScore, camera_center_reward, object_center_reward, score_centers
@@ -21,6 +21,7 @@ from .truth import Truth, TruthError, TruthProblem, read_truth, truth_problems, 
 
 __all__ = [
     "DEFAULT_PRESET",
+    "OTHER_SOURCE",
     "PRESETS",
     "Answer",
     "CenterScore",

@@ -9,12 +9,17 @@ from numbers import Real
 _OF_CENTERS = ("camera_center", "object_center")
 
 
+#: Key of a score dict: 1 where the row's source has a scorer of its own, which gave score and acc.
+OTHER_SOURCE = "other_source"
+
+
 def mean_results(results: Iterable[Mapping[str, object]]) -> dict[str, float]:
     """Mean of every key of score dicts.
 
     The value of a centre is averaged over the samples that need it, its error over those that have one (it is -1
     elsewhere), a component over the samples it applies to. A key without any such sample is left out, and so is what is
-    not a finite number. Dicts of other reward functions get plain means.
+    not a finite number. Of a row that another scorer has scored (`OTHER_SOURCE` is 1), only score and acc count. Dicts
+    of other reward functions get plain means.
     """
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -28,6 +33,8 @@ def mean_results(results: Iterable[Mapping[str, object]]) -> dict[str, float]:
 
 
 def _counts(key: str, value: Real | float, result: Mapping[str, object]) -> bool:
+    if result.get(OTHER_SOURCE, 0.0) != 0.0 and key not in ("score", "acc", OTHER_SOURCE):
+        return False
     if key in _OF_CENTERS:
         return result.get(f"{key}_needed", 1.0) != 0.0
     if key.endswith("_error_m"):

@@ -12,7 +12,7 @@ from .accuracy import MAX_ANSWER_CHARS, chosen_option, stated_number
 from .components import Component, ComponentError
 from .geometry import CenterScore, Slots
 from .grammar import ANSWER_CLOSE, ANSWER_OPEN, THINKING_CLOSE, THINKING_OPEN
-from .presets import Parts, Sample
+from .presets import Parts, Sample, format_factor
 from .released import (
     _CAMERA_LIST,
     _OBJECT_LIST,
@@ -131,8 +131,9 @@ def explain(reward: STReward, response: str, truth: Any) -> Explanation:
 
 
 def _gated_steps(reward: STReward, sample: Sample, parts: Parts) -> list[Step]:
-    """format * accuracy * (1 - st_weight + st_weight * st), term by term, from 1 down."""
+    """The formula of `presets.gated_parts`, term by term, from 1 down."""
     weights, gate = reward.weights, parts.gate
+    after_format = format_factor(parts.format, weights)
     camera_share = sample.camera.informativeness * weights["camera_center_weight"]
     object_share = sample.object.informativeness * weights["object_center_weight"]
     shares = camera_share + object_share
@@ -142,8 +143,8 @@ def _gated_steps(reward: STReward, sample: Sample, parts: Parts) -> list[Step]:
     camera = _center_step("camera_center", response.camera_center, truth.camera_center, sample.camera, camera_share)
     object_ = _center_step("object_center", response.object_center, truth.object_center, sample.object, object_share)
     return [
-        Step("format", parts.format, 1.0, parts.format, _format_reason(response)),
-        Step("accuracy", parts.accuracy, parts.format, gate, _accuracy_reason(response, truth, parts.accuracy)),
+        Step("format", parts.format, 1.0, after_format, _format_reason(response)),
+        Step("accuracy", parts.accuracy, after_format, gate, _accuracy_reason(response, truth, parts.accuracy)),
         camera._replace(before=gate, after=after_camera),
         object_._replace(before=after_camera, after=gate * parts.base),
     ]
@@ -263,7 +264,7 @@ def _accuracy_reason(response: Response, truth: Truth, value: float) -> str:
     if len(response.answer) > MAX_ANSWER_CHARS:
         return f"{answer} is longer than {MAX_ANSWER_CHARS} characters; expected {expected}"
     if truth.value is not None and not truth.options and truth.letter is None:
-        number = stated_number(response.answer)
+        number = stated_number(response.answer, truth.fields.get("unit"))
         if number is None:
             return f"{answer} is not a number; expected {expected}"
         return f"{answer} for {truth.value:g}: mean relative accuracy {value:g}"

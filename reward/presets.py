@@ -91,12 +91,13 @@ def released_parts(sample: Sample, weights: Weights) -> Parts:
 def gated_parts(sample: Sample, weights: Weights) -> Parts:
     r"""The default reward: nothing without the right answer in the right form, more for the right geometry.
 
-        score = format * accuracy * (1 - st_weight + st_weight * st)
+        score = (1 - format_gate + format_gate * format) * accuracy * (1 - st_weight + st_weight * st)
         st    = sum_k(w_k i_k value_k) / sum_k(w_k i_k)     over the centres k that the question needs
 
     i_k is the informativeness of the truth (see `score_centers`): a still camera says little about what was seen. With
     nothing needed st is 1. The product gives a group without a right answer no variance, hence no gradient, and DAPO's
-    filter on `acc` drops exactly the groups that differ in nothing but decoration.
+    filter on `acc` drops exactly the groups that differ in nothing but decoration. With `format_gate=0` a right answer
+    counts in any form: for prompts that do not ask for ST-CoT.
     """
     response, _, truth, camera, object_ = sample
     camera_value, _, camera_share, _ = camera
@@ -108,7 +109,13 @@ def gated_parts(sample: Sample, weights: Weights) -> Parts:
     form, accuracy = format_reward(response), accuracy_reward(response, truth)
     st_weight = weights["st_weight"]
     base = 1.0 - st_weight + st_weight * st
-    return make(Parts, (form * accuracy, base, form, accuracy, camera_value, object_value, st, 0.0))
+    gate = format_factor(form, weights) * accuracy
+    return make(Parts, (gate, base, form, accuracy, camera_value, object_value, st, 0.0))
+
+
+def format_factor(form: float, weights: Weights) -> float:
+    """What the form of a response leaves of its score: `form` with a format gate of 1, everything with 0."""
+    return 1.0 - weights["format_gate"] + weights["format_gate"] * form
 
 
 PRESETS: dict[str, Preset] = {
@@ -119,6 +126,7 @@ PRESETS: dict[str, Preset] = {
             summary="gated and relative to the scene's scale; the default",
             weights={
                 "st_weight": 0.3,  # the paper's share of the ST-reward
+                "format_gate": 1.0,  # 1: a response without the ST-CoT form earns nothing; 0: its form does not matter
                 "camera_center_weight": 0.5,  # relative to object_center_weight
                 "object_center_weight": 0.5,
                 "floor_m": 0.1,  # metres: printing and tracking noise
@@ -168,7 +176,7 @@ def merge_weights(
     """The weights of the preset and of the components, with overrides.
 
     Raises RewardConfigError, naming the weight, if an override is unknown, not a finite number, negative, or out of its
-    range (st_weight at most 1, floor_m above 0).
+    range (st_weight and format_gate at most 1, floor_m above 0).
     """
     merged = {**preset.weights, **{f"{component.name}_weight": component.weight for component in components}}
     for name, value in overrides.items():
@@ -178,8 +186,9 @@ def merge_weights(
                 f"preset {preset.name!r} has no weight {name!r}{suggest(name, merged)}. Weights: {known}"
             )
         merged[name] = check_weight(name, value)
-    if merged.get("st_weight", 0.0) > 1.0:
-        raise RewardConfigError(f"st_weight is {merged['st_weight']!r}: it is a share of the score, at most 1")
+    for share in ("st_weight", "format_gate"):
+        if merged.get(share, 0.0) > 1.0:
+            raise RewardConfigError(f"{share} is {merged[share]!r}: it is a share of the score, at most 1")
     if merged.get("floor_m", 1.0) == 0.0:
         raise RewardConfigError("floor_m is 0: give a length above 0 metres, or a still scene has no scale")
     return merged
