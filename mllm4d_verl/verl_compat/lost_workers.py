@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from mllm4d_verl.verl_compat.adaptation import adapts, proves
 
-_REPLAY_BUFFER = "verl.trainer.ppo.v1.replay_buffer"
+_KNOWN = {"verl": ">=0.9.0,<=0.9.1"}
 # Seconds between two looks. A death is rare and a look is a call to every worker; a run that failed can wait this long.
 _LOOK_EVERY_S = 10.0
 
@@ -79,7 +79,7 @@ class _Watch:
 _watch = _Watch()
 
 
-@adapts("verl.trainer.ppo.v1.agent_loop_tq", "AgentLoopManagerTQ.generate_sequences")
+@adapts("verl.trainer.ppo.v1.agent_loop_tq", "AgentLoopManagerTQ.generate_sequences", known=_KNOWN)
 def remember_agent_loop_workers(stock: Callable) -> Callable:
     """See `end_when_an_agent_loop_dies`: the workers that rollouts are handed to are the ones to watch."""
 
@@ -111,7 +111,7 @@ class _NoPrompts:
         raise _NoPromptsError
 
 
-@adapts(_REPLAY_BUFFER, "ReplayBuffer._wait_for_next_poll")
+@adapts("verl.trainer.ppo.v1.replay_buffer", "ReplayBuffer._wait_for_next_poll", known=_KNOWN)
 def end_when_an_agent_loop_dies(stock: Callable) -> Callable:
     """When the process of an agent loop dies, the trainer waits for its rollouts for ever.
 

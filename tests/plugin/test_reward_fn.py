@@ -6,7 +6,6 @@ import warnings
 import pytest
 
 from mllm4d_verl import reward_fn
-from mllm4d_verl import reward_fn
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.reward import STReward, mean_results
 from mllm4d_verl.reward_fn import check_reward_function, compute_score
