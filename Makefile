@@ -59,7 +59,7 @@ gpu-pins: $(PINS_STAMP)
 
 $(PINS_STAMP): pyproject.toml packaging/gpu_pins.py $(wildcard packaging/torchvision_cpu_guard/*)
 	@test -n "$(PYTHON)" || { echo "mllm4d-verl needs Python 3.10, 3.11 or 3.12; none was found. Set PYTHON=/path/to/python."; exit 1; }
-	@echo "Setting up $(PINS) with $(PYTHON): about 5 minutes and 9 GB the first time."
+	@echo "Setting up $(PINS) with $(PYTHON): about 10 minutes and 7 GB the first time."
 	@test -x $(PINS)/bin/python || $(PYTHON) -m venv $(PINS)
 	@$(PINS)/bin/python packaging/gpu_pins.py
 	@touch $@

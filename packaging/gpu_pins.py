@@ -28,7 +28,8 @@ else:
     from pip._vendor import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-# Free space in GB (10^9 bytes) that a build must find: the environment takes 9 GB, pip's temporary files up to 3 GB.
+# Free space in GB (10^9 bytes) that a build must find: the environment takes 7 GB, pip's temporary files up to 3 GB,
+# and byte code and tests the rest.
 MIN_FREE_GB = 12
 EXIT_NOT_BUILT = 3
 # Built for CUDA and pinned by verl: they are installed first, so that nothing resolves to another torch.
