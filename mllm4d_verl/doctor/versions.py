@@ -13,8 +13,9 @@ from mllm4d_verl.doctor.check import DRIVER, FAILED, OK, WARNING, Check
 ON_CPU = ", or set VERL_PLATFORM=cpu for the CPU lane"
 
 # Packages that a lane's requirements reach, through verl's extras and Ray's, and that no run of a lane imports or
-# starts: verl, Ray and vLLM look for each of them where the feature named here is asked for. A run of GRPO, of SFT and
-# of the evaluation works where none of them can be imported (docs/doctor.md has the command).
+# starts: verl, Ray and vLLM import each of them inside the feature named here, or look first whether it is installed.
+# The rest of the requirements is needed, by an import at the top of a module that training loads or by the loggers and
+# readers that the recipes name.
 OPTIONAL: dict[str, str] = {
     "trl": "value models of PPO; GRPO has none",
     "mbridge": "the Megatron engine; the recipes train with FSDP",
