@@ -17,7 +17,7 @@ from .benchmarks.answered import Answered
 from .benchmarks.base import CHOICE, UNREADABLE, Item, count_options
 from .statistics import Interval, group_share_interval, proportion_interval
 
-SCORER_VERSION = "1"  # raised when the rules would read some response differently
+SCORER_VERSION = "2"  # raised when the rules would read some response differently
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _scene(name: str) -> str:
 
 STI_BENCH = Source(
     name="sti_bench",
-    version="1",
+    version="2",
     files=("qa.parquet",),
     homepage="https://huggingface.co/datasets/MINT-SJTU/STI-Bench",
     to_items=to_items,

@@ -119,7 +119,7 @@ def _answer(record: Record, options: tuple[str, ...]) -> str:
 
 VLM4D_REAL = Source(
     name="vlm4d_real",
-    version="1",
+    version="2",
     files=(_REAL_FILE,),
     homepage=_HOMEPAGE,
     to_items=partial(to_items, only="real"),
@@ -128,7 +128,7 @@ VLM4D_REAL = Source(
 )
 VLM4D_SYNTHETIC = Source(
     name="vlm4d_synthetic",
-    version="1",
+    version="2",
     files=(_SYNTHETIC_FILE,),
     homepage=_HOMEPAGE,
     to_items=partial(to_items, only="synthetic"),
@@ -137,7 +137,7 @@ VLM4D_SYNTHETIC = Source(
 )
 VLM4D = Source(
     name="vlm4d",
-    version="1",
+    version="2",
     files=(_REAL_FILE, _SYNTHETIC_FILE),
     homepage=_HOMEPAGE,
     to_items=to_items,
