@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from mllm4d_verl import hydra_names, verl_compat
+from mllm4d_verl import hydra_names
 from mllm4d_verl.cpu_lane.environment import cpu_platform_selected, set_cpu_lane_environment
 from mllm4d_verl.cpu_lane.vllm_plugin import ADAPT_VLLM
 from mllm4d_verl.import_hook import after_import
@@ -29,11 +29,13 @@ def register() -> None:
     """Arrange for everything the plugin adds to verl.
 
     Raises:
-        verl_compat.UntestedVersionError: on a verl that this plugin does not accept.
+        mllm4d_verl.verl_compat.UntestedVersionError: on a verl that this plugin does not accept.
     """
     if cpu_platform_selected():  # first, so that a refused command ends with the reason and not with "unknown platform"
         set_cpu_lane_environment()
         from mllm4d_verl.cpu_lane import platform  # noqa: F401 - importing it registers it
+    from mllm4d_verl import verl_compat  # here, so that what it raises is reported
+
     verl_compat.check_version()
     verl_compat.install()
     # The engine that verl's server starts has processes that import vLLM and not verl.

@@ -62,6 +62,17 @@ importlib.reload(plugin)  # as in a Ray actor, which inherits the environment
         assert "mllm4d doctor" in error
         assert "this is verl 0.9.1" in out
 
+    def test_an_adaptation_that_cannot_be_imported_is_reported(self):
+        code = """
+import sys
+sys.modules["mllm4d_verl.verl_compat"] = None
+import verl, mllm4d_verl.plugin as plugin
+print(plugin.failure)
+"""
+        out, error = python(code, VERL_PLATFORM="")
+        assert "mllm4d-verl is not active in verl: ImportError" in error
+        assert "ImportError" in out
+
 
 REFUSED = f"""{NOT_ACCEPTED}
 import verl
