@@ -102,8 +102,8 @@ def run(job: dict) -> dict:
     """Build verl's SFT trainer with the job's settings and take one batch forward and backward.
 
     Returns:
-        `lengths` of the sequences in tokens, `log_probs` of all tokens one sequence after the other, `gradients` by
-        name of the weight, and the `loss`.
+        `lengths` of this process's sequences in tokens, and `log_probs` of all their tokens, one sequence after the
+        other; `gradients` by name of the weight, gathered; and the mean `loss` of all processes.
     """
     from verl.trainer.sft_trainer import SFTTrainer
     from verl.utils import tensordict_utils as tu
@@ -134,11 +134,13 @@ def run(job: dict) -> dict:
             if weight.grad is not None
         }
     log_probs = output["model_output"]["log_probs"]
+    loss = torch.tensor(sum(output["loss"]))
+    torch.distributed.all_reduce(loss)
     return {
         "lengths": batch["input_ids"].offsets().diff(),
         "log_probs": log_probs.values() if log_probs.is_nested else log_probs,
         "gradients": gradients,
-        "loss": sum(output["loss"]),
+        "loss": loss.item() / torch.distributed.get_world_size(),
     }
 
 

@@ -34,6 +34,8 @@ ONE_PROCESS: dict[str, tuple[str, list[str], bool]] = {
     "sdpa qwen2_5_vl": ("qwen2_5_vl", [PACKED], False),
 }
 TWO_PROCESSES: dict[str, tuple[str, list[str], bool]] = {
+    # Each process has half of the batch; padded ones first, as above.
+    **{f"shared {family}": (family, [], True) for family in FAMILIES},
     **{f"ulysses {family}": (family, [PACKED, FLASH, ULYSSES], True) for family in FAMILIES},
     "ulysses sdpa": ("qwen3_vl", [PACKED, ULYSSES], True),
 }
@@ -121,6 +123,14 @@ def test_packed_videos_are_computed_like_padded_ones(kind, family, results):
     """In one process, and split over two by Ulysses sequence parallelism."""
     assert log_prob_difference(results[f"padded {family}"], results[f"{kind} {family}"]) < 1e-5
     assert gradient_difference(results[f"padded {family}"], results[f"{kind} {family}"]) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_sft_processes_that_share_a_batch_compute_what_one_does(family, results):
+    one, two = results[f"padded {family}"], results[f"shared {family}"]
+    assert len(two["lengths"]) * 2 == len(one["lengths"])
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
+    assert gradient_difference(one, two) < 1e-5
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
