@@ -246,9 +246,7 @@ class TestMistakes:
     def test_reply_with_a_media_token(self, build, qa_file, tmp_path):
         rows = read_qa(qa_file)[:1]
         rows[0].response = "look: <|video_pad|>"
-        with pytest.raises(
-            InputError, match=r"row 0, field response: .* the control token <\|video_pad\|>"
-        ):
+        with pytest.raises(InputError, match=r"row 0, field response: .* the control token <\|video_pad\|>"):
             build(str(write_qa(tmp_path / "bad.parquet", rows)))[0]
 
     def test_a_plain_reply_trains_no_control_token_but_its_end(self, build, processor, qa_file, tmp_path):
