@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-GROUPS = ("attention",)
+GROUPS = ("attention", "mllm4d_algorithm")
 
 _SCHEME = "mllm4d-groups"
 SEARCH_PATH = f"{_SCHEME}://mllm4d_verl.config"

@@ -22,6 +22,10 @@ _LoraOption = Annotated[
     int | None,
     typer.Option(help="LoRA of this rank, alpha twice the rank; 0 trains all weights. Default: the recipe's."),
 ]
+_AlgorithmOption = Annotated[
+    str | None,
+    typer.Option(help="grpo only: settings of an algorithm, `mllm4d train algorithms` lists them. Overrides win."),
+]
 _StallOption = Annotated[float, typer.Option(help="Give up when log and metrics stand still for so many minutes.")]
 _LimitOption = Annotated[float | None, typer.Option(help="Give up after so many minutes altogether.")]
 _DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the command and stop.")]
@@ -43,6 +47,7 @@ def _stage_command(stage: str, help_text: str) -> None:
         data: _DataOption = None,
         resume: _ResumeOption = True,
         lora_rank: _LoraOption = None,
+        algorithm: _AlgorithmOption = None,
         stall_minutes: _StallOption = 30.0,
         limit_minutes: _LimitOption = None,
         check_data: _CheckOption = True,
@@ -61,6 +66,7 @@ def _stage_command(stage: str, help_text: str) -> None:
             data=data,
             resume=resume,
             lora_rank=lora_rank,
+            algorithm=algorithm,
             overrides=tuple(overrides or ()),
         )
         _run(job, stall_minutes, limit_minutes, check_data, check, dry_run, json_line)
@@ -126,6 +132,15 @@ def _run(
                 "metrics": result.metrics.get(result.step, {}),
             }
         )
+
+
+@app.command("algorithms")
+def algorithms() -> None:
+    """The algorithms that `train grpo --algorithm` sets up, one a line; docs/algorithms.md has what each sets."""
+    from mllm4d_verl.training import algorithms as known
+
+    for name, summary in known.algorithms().items():
+        print(f"{name:8} {summary}")
 
 
 @app.command("budget")

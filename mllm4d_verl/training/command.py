@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mllm4d_verl.data_tools.errors import InputError
 
+from .algorithms import algorithm_override
 from .recipe import STAGES, Recipe
 
 # Which file of a question folder (`mllm4d data questions`) a stage trains on.
@@ -33,6 +34,7 @@ class TrainingJob:
         resume: go on from the last checkpoint in `out`.
         lora_rank: None keeps the recipe's; 0 trains all weights; otherwise LoRA of this rank with alpha twice as big
             (the ratio of the paper's 128 and 256).
+        algorithm: of reinforcement learning, see `algorithms`; None keeps the recipe's.
         overrides: Hydra overrides, last, so they win.
     """
 
@@ -43,6 +45,7 @@ class TrainingJob:
     data: Path | None = None
     resume: bool = True
     lora_rank: int | None = None
+    algorithm: str | None = None
     overrides: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -50,6 +53,8 @@ class TrainingJob:
             raise InputError(f"unknown stage {self.stage!r}", remedy=f"Known: {', '.join(STAGES)}")
         if self.lora_rank is not None and self.lora_rank < 0:
             raise InputError(f"LoRA rank must not be negative, got {self.lora_rank}", field="--lora-rank")
+        if self.algorithm is not None and self.stage != "grpo":
+            raise InputError(f"{self.stage} has no algorithm to choose", field="--algorithm", remedy="It is for grpo")
 
     @property
     def checkpoints(self) -> Path:
@@ -75,7 +80,8 @@ class TrainingJob:
         settings["trainer.default_local_dir"] = str(self.checkpoints)
         settings["trainer.resume_mode"] = "auto" if self.resume else "disable"
         settings["hydra.run.dir"] = str(self.out.absolute() / "logs" / "hydra")
-        return [*(f"{key}={_quoted(value)}" for key, value in settings.items()), *self.overrides]
+        chosen = [] if self.algorithm is None else [algorithm_override(self.algorithm)]
+        return [*chosen, *(f"{key}={_quoted(value)}" for key, value in settings.items()), *self.overrides]
 
 
 def data_files(stage: str, data: Path) -> tuple[Path, Path | None]:
