@@ -53,9 +53,9 @@ def doctor(
     if json:
         emit_json({"healthy": healthy, "checks": [asdict(check) for check in checks]})
     else:
-        from rich.console import Console
+        from mllm4d_verl.terminal import PlainConsole
 
-        Console().print(table_of(checks))
+        PlainConsole().print(table_of(checks))
     raise typer.Exit(0 if healthy else 1)
 
 

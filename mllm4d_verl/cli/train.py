@@ -93,7 +93,7 @@ def _run(
     from mllm4d_verl.training.run import TrainingError, plan_training, run_training
 
     plan = plan_training(job)
-    console.print(f"[dim]{plan.log_file.parent}[/dim]", highlight=False)
+    console.print(str(plan.log_file.parent), style="dim", highlight=False)
     print(plan.command, flush=True)
     if dry_run:
         if json_line:
@@ -110,14 +110,14 @@ def _run(
         from mllm4d_verl.training.budget.plan_check import check_plan
 
         if plan.config.trainer.get("device") != "cpu":  # vLLM is imported for it, which may take a minute
-            console.print("[dim]checking that the run fits this machine[/dim]", highlight=False)
+            console.print("checking that the run fits this machine", style="dim", highlight=False)
         for line in check_plan(plan):
-            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+            console.print(line, style="yellow", highlight=False, soft_wrap=True)
     try:
         with StepProgress(job.stage, plan.total_steps) as progress:
             result = run_training(plan, stall_minutes=stall_minutes, limit_minutes=limit, on_step=progress.on_step)
     except TrainingError as error:
-        console.print(f"mllm4d: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"mllm4d: {error}", style="red", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     console.print(f"step {result.step} done; the model is {result.model}", highlight=False)
     if json_line:
@@ -198,7 +198,7 @@ def budget(
     )
     console.print(report.table())
     for finding in report.findings:
-        console.print(str(finding), style="red" if finding.stops else "yellow", markup=False, soft_wrap=True)
+        console.print(str(finding), style="red" if finding.stops else "yellow", soft_wrap=True)
     if report.fits:
         console.print("the recipe fits this machine")
     if json_line:
