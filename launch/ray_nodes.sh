@@ -12,6 +12,7 @@
 # NODE_RANK     0 to NODES - 1; Slurm's SLURM_PROCID where it is not set
 # HEAD_ADDRESS  address of machine 0 that the others reach
 # GPUS          GPUs of a machine (default: all that nvidia-smi lists)
+# RAY_AUTH_TOKEN  a secret, the same on all machines, that Ray asks every process for: `openssl rand -hex 32` makes one
 # RAY_PORT      port of machine 0 (6379)
 # RAY_OPTIONS   more options of `ray start` for this machine, separated by spaces
 # WAIT_MINUTES  how long the machines wait for each other (10)
@@ -25,6 +26,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 : "${HEAD_ADDRESS:?set it to the address of machine 0}"
 rank=${NODE_RANK:-${SLURM_PROCID:?set NODE_RANK to the number of this machine, from 0}}
 port=${RAY_PORT:-6379}
+if [[ "${DRY_RUN:-0}" != 1 ]]; then
+  : "${RAY_AUTH_TOKEN:?set it to a secret that is the same on all machines, for instance from: openssl rand -hex 32}"
+  # Ray's command line asks for a token by default, its Python library does not offer one unless told.
+  export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
+fi
 wait_s=$((${WAIT_MINUTES:-10} * 60))
 gpus=$(count_gpus)
 read -r -a ray_options <<<"${RAY_OPTIONS:-}"

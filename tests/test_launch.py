@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 import psutil
@@ -22,7 +23,17 @@ OPTIONS = ("--recipe", "qwen3_vl_8b", "--out", "runs/with a space", "data.prompt
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's variables without those that the scripts read, and with the console scripts of its interpreter."""
-    ours = {"NODES", "NODE_RANK", "HEAD_ADDRESS", "GPUS", "DRY_RUN", "RAY_PORT", "RAY_OPTIONS", "RAY_ADDRESS"}
+    ours = {
+        "NODES",
+        "NODE_RANK",
+        "HEAD_ADDRESS",
+        "GPUS",
+        "DRY_RUN",
+        "RAY_PORT",
+        "RAY_OPTIONS",
+        "RAY_ADDRESS",
+        "RAY_AUTH_TOKEN",
+    }
     kept = {key: value for key, value in os.environ.items() if key not in ours and not key.startswith("SLURM")}
     kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     return {**kept, **variables}
@@ -107,10 +118,23 @@ def test_slurm_runs_one_task_a_node(tmp_path: Path) -> None:
 
 def test_a_head_that_never_comes_is_said() -> None:
     done = launch(
-        "ray_nodes.sh", NODES="2", NODE_RANK="1", HEAD_ADDRESS="127.0.0.1", GPUS="1", RAY_PORT="1", WAIT_MINUTES="0"
+        "ray_nodes.sh",
+        NODES="2",
+        NODE_RANK="1",
+        HEAD_ADDRESS="127.0.0.1",
+        GPUS="1",
+        RAY_PORT="1",
+        WAIT_MINUTES="0",
+        RAY_AUTH_TOKEN="0" * 64,
     )
     assert done.returncode == 1
     assert "nothing listens on 127.0.0.1:1" in done.stderr
+
+
+def test_a_missing_secret_is_said() -> None:
+    done = launch("ray_nodes.sh", **NODES, NODE_RANK="0")
+    assert done.returncode != 0
+    assert "RAY_AUTH_TOKEN: set it to a secret" in done.stderr
 
 
 def processes_of(folder: str) -> list[psutil.Process]:
@@ -135,7 +159,13 @@ def test_two_nodes_start_run_and_leave_nothing_behind(tmp_path: Path) -> None:
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # paths of Ray's sockets must stay below 107 characters
     (tmp_path / "rows.jsonl").write_text("{}")
     options = ("--data", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out"))
-    cluster = {"NODES": "2", "HEAD_ADDRESS": "127.0.0.1", "GPUS": "1", "RAY_PORT": str(port)}
+    cluster = {
+        "NODES": "2",
+        "HEAD_ADDRESS": "127.0.0.1",
+        "GPUS": "1",
+        "RAY_PORT": str(port),
+        "RAY_AUTH_TOKEN": uuid.uuid4().hex,
+    }
     small = "--num-cpus=1 --object-store-memory=100000000"
     command = ["bash", str(LAUNCH / "ray_nodes.sh")]
     worker_log = tmp_path / "worker.log"
