@@ -1,5 +1,7 @@
 """`mllm4d train grpo`: Ray, FSDP, vLLM and the ST-reward; an agent loop killed after a checkpoint, resumed, merged.
 
+With GDPO, which has an advantage where all scores are 0, as those of random weights are.
+
 On real pixels, KITTI's, in the released RFT format, where they are; else on the procedural world.
 """
 
@@ -15,6 +17,8 @@ from kitti import KITTI, PROMPT, ask, read_prompts, write_clips
 from small_world import write_questions_of_small_world
 
 from mllm4d_verl.data_tools.released import write_rft
+from mllm4d_verl.reward import STReward
+from mllm4d_verl.rollouts.reading import read_rollouts
 
 STEPS = 2
 
@@ -44,7 +48,7 @@ def test_two_steps_with_checkpoint_resume_after_a_lost_agent_loop_and_merge(
         pytest.skip(f"the KITTI frames are not there: {KITTI}")
     if pixels == "rendered" and KITTI.is_dir():
         pytest.skip("done on real pixels, which are there")
-    model, out = tiny_model("qwen3_vl"), tmp_path / "out"
+    model, out, dumps = tiny_model("qwen3_vl"), tmp_path / "out", tmp_path / "dumps"
     overrides: tuple[str, ...] = ()
     if pixels == "real":
         data = write_rft(tmp_path / "rft.jsonl", ask(write_clips(tmp_path)))
@@ -56,7 +60,10 @@ def test_two_steps_with_checkpoint_resume_after_a_lost_agent_loop_and_merge(
         data = write_questions_of_small_world(tmp_path)
     command = [
         *("python", "-m", "mllm4d_verl.cli.main", "train", "grpo", "--recipe", "tiny_cpu", "--json"),
-        *("--model", str(model), "--data", str(data), "--out", str(out)),
+        *("--model", str(model), "--data", str(data), "--out", str(out), "--algorithm", "gdpo"),
+        # Random weights are never right; the length of an answer is what their answers differ in.
+        *("algorithm.gdpo_reward_keys=[accuracy,response_chars]", "algorithm.gdpo_reward_weights=[0.5,0.5]"),
+        f"trainer.rollout_data_dir={dumps}",
         *("data.train_batch_size=2", "data.max_response_length=16"),
         *("actor_rollout_ref.actor.ppo_mini_batch_size=2", "actor_rollout_ref.rollout.n=2"),
         "actor_rollout_ref.rollout.max_num_seqs=8",
@@ -96,6 +103,14 @@ def test_two_steps_with_checkpoint_resume_after_a_lost_agent_loop_and_merge(
         if pixels == "real":
             lengths = [len(ids) for ids, _ in read_prompts(data, model)]
             assert min(lengths) <= step["prompt_length/min"] <= step["prompt_length/max"] <= max(lengths)
+
+    steps = [launch[0]["data"] for launch in launches]
+    assert any(step["critic/score/max"] == 0.0 < step["critic/advantages/max"] for step in steps), steps
+
+    records = [json.loads(line) for line in (dumps / "2.jsonl").read_text().splitlines()]
+    assert len(records) == 4
+    assert {"id", "data_source", "gts", "uid", *STReward().keys} <= set(records[0])
+    assert [rollout.place.id for rollout in read_rollouts(dumps / "2.jsonl")] == [record["id"] for record in records]
 
     trained = AutoModelForImageTextToText.from_pretrained(report["model"])
     assert len(AutoProcessor.from_pretrained(report["model"]).tokenizer) == trained.config.text_config.vocab_size

@@ -27,7 +27,7 @@ def test_one_flag(tiny_model, run_command, write_video, tmp_path):
     data = write_rows(tmp_path, write_video)
     run = run_command(
         [
-            *("python", "-m", "verl.trainer.main_ppo", "reward=mllm4d_st", "algorithm.adv_estimator=grpo"),
+            *("python", "-m", "verl.trainer.main_ppo", "reward=mllm4d_st", "+mllm4d_algorithm=dr_grpo"),
             "reward.custom_reward_function.reward_kwargs.components=[my_rewards.py,repetition]",
             "+reward.custom_reward_function.reward_kwargs.vowels_weight=0.5",
             "reward.reward_manager.name=remote",  # its own processes; the other managers: tests/plugin

@@ -26,20 +26,38 @@ LORA = (
 # An untrained model earns nothing from the ST-reward. This one differs from answer to answer, so that weights move.
 REWARD = """
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **options):
-    return sum(character in "aeiou" for character in solution_str) / max(len(solution_str), 1)
+    score = sum(character in "aeiou" for character in solution_str) / max(len(solution_str), 1)
+    return {"score": score, "acc": float(len(solution_str) % 2)}
 """
+# What shows in the configuration that verl prints that the algorithm is the one that runs.
+SIGNS = {
+    "dapo": "'metric': 'acc'",
+    "gspo": "'loss_mode': 'gspo'",
+    "cispo": "'loss_mode': 'cispo'",
+    "rloo": "'adv_estimator': 'rloo'",
+}
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("tuned", ["full", "lora"])
-@pytest.mark.parametrize("arch", ["qwen3_vl", "qwen2_5_vl"])
-def test_rollout_and_actor_agree(arch: str, tuned: str, tiny_model, run_command, write_video, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arch", "tuned", "algorithm"),
+    [
+        ("qwen3_vl", "full", "dapo"),
+        ("qwen3_vl", "lora", "gspo"),
+        ("qwen2_5_vl", "full", "cispo"),
+        ("qwen2_5_vl", "lora", "rloo"),
+    ],
+)
+def test_rollout_and_actor_agree_under_every_algorithm(
+    arch: str, tuned: str, algorithm: str, tiny_model, run_command, write_video, tmp_path: Path
+) -> None:
     data = write_rows(tmp_path, write_video)
     reward = tmp_path / "reward.py"
     reward.write_text(REWARD)
     run = run_command(
         [
             *("python", "-m", "verl.trainer.main_ppo", "--config-name", "tiny_cpu/grpo"),
+            f"+mllm4d_algorithm={algorithm}",
             *(f"data.train_files={data}", f"data.val_files={data}", "data.custom_cls.path=null"),
             *("data.train_batch_size=4", "data.max_response_length=16", "data.shuffle=false"),
             f"reward.custom_reward_function.path={reward}",
@@ -59,6 +77,9 @@ def test_rollout_and_actor_agree(arch: str, tuned: str, tiny_model, run_command,
         tmp_path,
     ).check()
     check_agreement(run.metrics, UPDATES)
+    assert SIGNS[algorithm] in run.output
+    if algorithm == "dapo":  # of two answers, half of the pairs have an `acc` in common
+        assert sum(step.get("training/filter_groups/evicted_samples", 0) for step in run.metrics) > 0
 
 
 QUESTION = "does it move left?"
