@@ -1,0 +1,77 @@
+"""benchmarks/gpu_proof.py: the weights it writes, its command lines, and how it reads verl's metrics."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mllm4d_verl.training.budget.model import read_model_config
+from mllm4d_verl.training.metrics import read_metrics
+from mllm4d_verl.training.recipe import find_recipe
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_proof.py"
+MI_B = 2**20
+
+
+@pytest.fixture(scope="module")
+def proof() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu_proof", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _shrunken(name: str):
+    config = read_model_config(find_recipe(name))
+    config.text_config.update({"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 4096})
+    config.text_config.update({"num_attention_heads": 2, "num_key_value_heads": 1})
+    config.vision_config.update({"hidden_size": 64, "intermediate_size": 96, "num_heads": 2, "depth": 2})
+    config.vision_config.update({"out_hidden_size": 64, "deepstack_visual_indexes": [0]})
+    return config
+
+
+@pytest.mark.parametrize("name", ["8b", "2b"])
+def test_weights_load_without_a_missing_or_unknown_tensor(proof: ModuleType, tmp_path: Path, name: str) -> None:
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+    config = _shrunken(proof.RECIPES[name])
+    proof.write_model(tmp_path, name, config, None, seed=3)
+    model, info = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert model.dtype == torch.bfloat16
+    tied = model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
+    assert tied == (name == "2b")
+    spread = model.model.language_model.layers[0].mlp.up_proj.weight.float().std().item()
+    assert spread == pytest.approx(proof.WEIGHT_STD, rel=0.1)
+    assert model.model.language_model.norm.weight.min() == 1
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(tokenizer) == config.text_config.vocab_size  # every id that the rollout may sample has a text
+    assert tokenizer.convert_tokens_to_ids("<|video_pad|>") == model.config.video_token_id
+    assert tokenizer.decode([3000]) == "<unused_3000>"
+    assert model.generation_config.eos_token_id[0] == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_weights_are_split_into_shards_that_the_index_names(proof: ModuleType, tmp_path: Path) -> None:
+    proof.write_weights(tmp_path, _shrunken("qwen3_vl_8b"), seed=0, shard_bytes=MI_B)
+    files = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert len(files) > 1
+    assert sorted(set(index["weight_map"].values())) == files
+    assert index["metadata"]["total_size"] == pytest.approx(sum((tmp_path / f).stat().st_size for f in files), rel=0.05)
+
+
+@pytest.mark.parametrize(("model", "recipe"), [("8b", "qwen3_vl_8b"), ("2b", "qwen3_vl_2b"), ("tiny", "tiny_cpu")])
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_command_line(proof: ModuleType, tmp_path: Path, model: str, recipe: str, stage: str) -> None:
+    words = ["--model", model, "--steps", "2", "--attention", "sdpa", "--out", str(tmp_path)]
+    made = proof.command(proof.parse(words), stage, tmp_path / "model", tmp_path / "qa")
+    assert made[1:5] == ["train", stage, "--recipe", recipe]
+    assert made[made.index("--out") + 1] == str(tmp_path / stage)
+    assert {"trainer.total_training_steps=3", "trainer.n_gpus_per_node=1"} <= set(made)
+    assert ("+attention=sdpa" in made) == (model != "tiny")
+    assert ("--lora-rank" in made) == (model == "tiny")
