@@ -258,7 +258,8 @@ def figures(metrics: dict[int, dict[str, Any]], times: list[float], peak: float 
         values = [row[name] for row in rows if name in row]
         if values:
             found[key] = statistics.fmean(values)
-    if "step_s" not in found and len(times) > 1:  # SFT
+    times = times[: len(metrics)]  # SFT ends with a second line of its last step, which holds the validation
+    if "step_s" not in found and len(times) > 1:
         found["step_s"] = (times[-1] - times[0]) / (len(times) - 1)
     tokens = [row.get("perf/total_num_tokens", row.get("train/global_tokens")) for row in rows]
     if found.get("step_s") and tokens and None not in tokens:

@@ -75,3 +75,45 @@ def test_command_line(proof: ModuleType, tmp_path: Path, model: str, recipe: str
     assert {"trainer.total_training_steps=3", "trainer.n_gpus_per_node=1"} <= set(made)
     assert ("+attention=sdpa" in made) == (model != "tiny")
     assert ("--lora-rank" in made) == (model == "tiny")
+
+
+# Lines that verl's SFT trainer wrote in a run of `--model tiny --steps 2`; it validates after the last step.
+SFT_LINES = """\
+{"step":1,"data":{"perf/max_memory_allocated_gb":0.0,"train/loss":6.6339263916015625,"train/global_tokens":392}}
+{"step":2,"data":{"perf/max_memory_allocated_gb":0.0,"train/loss":6.617600440979004,"train/global_tokens":453}}
+{"step":3,"data":{"perf/max_memory_allocated_gb":0.0,"train/loss":6.552655220031738,"train/global_tokens":398}}
+{"step":3,"data":{"val/loss":6.516660213470459}}
+"""
+# Metrics of a GRPO step of the tiny recipe with LoRA, rounded.
+GRPO_LINE = (
+    '{"step":%d,"data":{"rollout_corr/kl":0.0001723,"rollout_corr/k3_kl":0.0,"response_length/mean":16.0,'
+    '"prompt_length/mean":102.0,"timing_s/gen":10.58,"timing_s/old_log_prob":0.0262,"timing_s/update_actor":0.826,'
+    '"timing_s/update_weights":0.3093,"timing_s/step":%s,"perf/total_num_tokens":472}}\n'
+)
+
+
+def _metrics(folder: Path, text: str) -> dict:
+    folder.mkdir()
+    (folder / "launch_000.jsonl").write_text(text)
+    return read_metrics(folder)
+
+
+def test_sft_figures_leave_out_the_first_step_and_the_validation(proof: ModuleType, tmp_path: Path) -> None:
+    found = proof.figures(_metrics(tmp_path / "m", SFT_LINES), [100.0, 102.0, 104.0, 150.0], 40.0)
+    assert found == {"step_s": 2.0, "tokens_per_s": pytest.approx((453 + 398) / 2 / 2), "gpu_peak_gib": 40.0}
+
+
+def test_grpo_figures_and_table(proof: ModuleType, tmp_path: Path) -> None:
+    metrics = _metrics(tmp_path / "m", GRPO_LINE % (1, "90.0") + GRPO_LINE % (2, "11.8"))
+    found = proof.figures(metrics, [], None)
+    assert found["step_s"] == 11.8
+    assert found["tokens_per_s"] == pytest.approx(472 / 11.8)
+    assert (found["rollout_s"], found["update_s"], found["sync_s"]) == (10.58, 0.826, 0.3093)
+    assert "gpu_peak_gib" not in found
+    settings = {"model": "tiny", "frame_size": 64, "attention": "sdpa", "steps": 1}
+    result = {"settings": settings, "gpu": None, "versions": {"verl": "0.9.1"}, "figures": {"sft": {}, "grpo": found}}
+    text = proof.table(result)
+    assert "No GPU; verl 0.9.1." in text
+    assert "| step, s | - | 11.8 |" in text
+    assert "| KL of rollout and actor | - | 0.0001723 |" in text
+    assert "peak memory" not in text
