@@ -99,7 +99,7 @@ def write_model(folder: Path, name: str, config: Any, processor: str | None, see
     """
     from transformers import AutoProcessor
 
-    from mllm4d_verl.recipes.tiny_cpu.model import build_tiny_model
+    from mllm4d_verl.recipes.tiny_cpu.model import _write_generation_config, build_tiny_model
 
     sizes = {"hidden": 128, "layers": 3, "vision_hidden": 96} if config is None else {"hidden": 32, "layers": 1}
     side = FRAME_SIDES[name]
@@ -111,7 +111,10 @@ def write_model(folder: Path, name: str, config: Any, processor: str | None, see
     if processor is None:
         _fit_tokenizer(folder, config)
     else:
+        for file in folder.iterdir():  # the stand-in's, its generation_config.json too: the ids differ
+            file.unlink()
         AutoProcessor.from_pretrained(processor).save_pretrained(folder)
+        _write_generation_config(folder, AutoProcessor.from_pretrained(folder).tokenizer)
     config.save_pretrained(folder)
     write_weights(folder, config, seed)
 

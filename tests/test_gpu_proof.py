@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from mllm4d_verl.recipes.tiny_cpu.model import build_tiny_model
 from mllm4d_verl.training.budget.model import read_model_config
 from mllm4d_verl.training.metrics import read_metrics
 from mllm4d_verl.training.recipe import find_recipe
@@ -54,6 +55,15 @@ def test_weights_load_without_a_missing_or_unknown_tensor(proof: ModuleType, tmp
     assert tokenizer.convert_tokens_to_ids("<|video_pad|>") == model.config.video_token_id
     assert tokenizer.decode([3000]) == "<unused_3000>"
     assert model.generation_config.eos_token_id[0] == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_a_given_processor_replaces_the_stand_in(proof: ModuleType, tmp_path: Path) -> None:
+    given = build_tiny_model(tmp_path / "given", hidden=32, layers=1, max_frame_side=64)
+    proof.write_model(tmp_path / "made", "8b", _shrunken("qwen3_vl_8b"), str(given), seed=0)
+    same = [json.loads((folder / "generation_config.json").read_text()) for folder in (given, tmp_path / "made")]
+    assert same[0]["eos_token_id"] == same[1]["eos_token_id"]
+    assert "<unused_3000>" not in (tmp_path / "made" / "tokenizer.json").read_text()
+    assert not (tmp_path / "made" / "model.safetensors").exists()
 
 
 def test_weights_are_split_into_shards_that_the_index_names(proof: ModuleType, tmp_path: Path) -> None:
