@@ -38,7 +38,7 @@ MAX_POSITIONS = 16384  # tokens: more than max_model_len of every recipe
 PACKAGES = ("torch", "vllm", "verl", "transformers", "peft", "ray", "flash-attn")
 
 # What makes a step the same size for every machine, and a run short. Batches: questions, divisible by the mini batch.
-SHARED = ["trainer.n_gpus_per_node=1", "trainer.save_freq=-1"]
+SHARED = ["trainer.n_gpus_per_node=1"]
 OVERRIDES = {
     ("8b", "sft"): ["data.train_batch_size=8"],
     ("2b", "sft"): ["data.train_batch_size=8"],
@@ -219,6 +219,7 @@ def command(args: argparse.Namespace, stage: str, model: Path, data: Path) -> li
     if args.model in LORA_RANK:
         words += ["--lora-rank", str(LORA_RANK[args.model])]
     words += [*SHARED, *OVERRIDES[args.model, stage], f"trainer.total_training_steps={args.steps + 1}"]
+    words.append(f"trainer.save_freq={args.steps + 1}")  # `mllm4d train` fails a run that ends without a checkpoint
     return [*words, "+attention=sdpa"] if args.attention == "sdpa" and args.model != "tiny" else words
 
 
@@ -262,6 +263,8 @@ def figures(metrics: dict[int, dict[str, Any]], times: list[float], peak: float 
         if values:
             found[key] = statistics.fmean(values)
     times = times[: len(metrics)]  # SFT ends with a second line of its last step, which holds the validation
+    if "step_s" in found:  # the last step saves
+        found["step_s"] -= sum(row.get("timing_s/save_checkpoint", 0.0) for row in rows) / len(rows)
     if "step_s" not in found and len(times) > 1:
         found["step_s"] = (times[-1] - times[0]) / (len(times) - 1)
     tokens = [row.get("perf/total_num_tokens", row.get("train/global_tokens")) for row in rows]

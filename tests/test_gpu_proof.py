@@ -82,7 +82,7 @@ def test_command_line(proof: ModuleType, tmp_path: Path, model: str, recipe: str
     made = proof.command(proof.parse(words), stage, tmp_path / "model", tmp_path / "qa")
     assert made[1:5] == ["train", stage, "--recipe", recipe]
     assert made[made.index("--out") + 1] == str(tmp_path / stage)
-    assert {"trainer.total_training_steps=3", "trainer.n_gpus_per_node=1"} <= set(made)
+    assert {"trainer.total_training_steps=3", "trainer.save_freq=3", "trainer.n_gpus_per_node=1"} <= set(made)
     assert ("+attention=sdpa" in made) == (model != "tiny")
     assert ("--lora-rank" in made) == (model == "tiny")
 
@@ -98,7 +98,7 @@ SFT_LINES = """\
 GRPO_LINE = (
     '{"step":%d,"data":{"rollout_corr/kl":0.0001723,"rollout_corr/k3_kl":0.0,"response_length/mean":16.0,'
     '"prompt_length/mean":102.0,"timing_s/gen":10.58,"timing_s/old_log_prob":0.0262,"timing_s/update_actor":0.826,'
-    '"timing_s/update_weights":0.3093,"timing_s/step":%s,"perf/total_num_tokens":472}}\n'
+    '"timing_s/update_weights":0.3093,"timing_s/save_checkpoint":0.2,"timing_s/step":%s,"perf/total_num_tokens":472}}\n'
 )
 
 
@@ -114,9 +114,9 @@ def test_sft_figures_leave_out_the_first_step_and_the_validation(proof: ModuleTy
 
 
 def test_grpo_figures_and_table(proof: ModuleType, tmp_path: Path) -> None:
-    metrics = _metrics(tmp_path / "m", GRPO_LINE % (1, "90.0") + GRPO_LINE % (2, "11.8"))
+    metrics = _metrics(tmp_path / "m", GRPO_LINE % (1, "90.0") + GRPO_LINE % (2, "12.0"))
     found = proof.figures(metrics, [], None)
-    assert found["step_s"] == 11.8
+    assert found["step_s"] == pytest.approx(11.8)
     assert found["tokens_per_s"] == pytest.approx(472 / 11.8)
     assert (found["rollout_s"], found["update_s"], found["sync_s"]) == (10.58, 0.826, 0.3093)
     assert "gpu_peak_gib" not in found
