@@ -19,8 +19,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# pip brings a copy of `packaging`, and of `tomli` for Python 3.10; a new environment has nothing else.
-from pip._vendor.packaging.requirements import Requirement
+# pip brings a copy of `packaging`, and of `tomli` for Python 3.10; a new environment has nothing else. Where the
+# library itself is installed it comes first: setuptools cannot be imported in a process that has imported pip.
+try:
+    from packaging.requirements import Requirement
+except ImportError:
+    from pip._vendor.packaging.requirements import Requirement
 
 if sys.version_info >= (3, 11):
     import tomllib
