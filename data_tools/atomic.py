@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -17,7 +18,9 @@ from .errors import InputError
 
 # A temporary file whose process is gone is removed after an hour: on a shared file system it may be another machine's.
 _ABANDONED_AFTER_S = 3600.0
-_TEMPORARY = re.compile(r"\..+\.([0-9]{1,9})\.tmp(?:\.[^.]+)?")
+_TEMPORARY = re.compile(r"\..+?\.([0-9]{1,9})\.[0-9]{1,12}\.tmp(?:\.[^.]+)?")
+_LONGEST_STEM = 150  # bytes of a name that a temporary name repeats; a suffix and three numbers come on top
+_numbers = itertools.count()
 
 
 @contextlib.contextmanager
@@ -26,7 +29,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The suffix is kept, since writers such as ffmpeg or OpenCV choose the format by it. Folders are created. A link is
     followed: what it points to is replaced, not the link. What is no regular file (`/dev/stdout`, a named pipe) gets
-    the finished content written into it. Temporary files of killed processes are removed.
+    the finished content written into it. A file that is replaced keeps its permissions. Temporary files of killed
+    processes are removed.
 
     Raises:
         InputError: `path` is a folder.
@@ -36,10 +40,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     temporary.write_text("done")
     """
     given = Path(path)
+    is_new, mode = False, stat.S_IFREG
     try:
         mode = given.stat().st_mode  # follows links
     except FileNotFoundError:
-        mode = stat.S_IFREG
+        is_new = True
     if stat.S_ISDIR(mode):
         raise InputError("is a folder, and a file is to be written there", file=given, remedy="Name a file")
     if not stat.S_ISREG(mode):
@@ -49,9 +54,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(os.path.realpath(given))
     final.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(final.parent)
-    temporary = final.with_name(f".{final.stem}.{os.getpid()}.tmp{final.suffix}")
+    # Threads of a process may write the same file; and a name has at most 255 bytes, whatever is added to it.
+    stem = os.fsencode(final.stem)[:_LONGEST_STEM].decode(errors="ignore")
+    temporary = final.with_name(f".{stem}.{os.getpid()}.{next(_numbers)}.tmp{final.suffix}")
     try:
         yield temporary
+        if not is_new:
+            os.chmod(temporary, stat.S_IMODE(mode))
         os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from .errors import InputError
 
 REFUSE, PLAIN = "refuse", "plain"
+_Guard = Callable[[Any, str], Any]
 MODES = (REFUSE, PLAIN)
 
 #: Control tokens by their form, for code that has no tokenizer at hand: ChatML and its relatives (Qwen, Llama 3, Phi,
@@ -29,8 +30,6 @@ PATTERN = (
 _COMPILED = re.compile(PATTERN)
 _ZERO_WIDTH_SPACE = "\u200b"
 
-# Columns of a row that may stand in a prompt or in a target.
-_TEXTS = ("question", "response", "answer", "answer_text", "object_description")
 REMEDY = (
     "Remove it from the text, or set data.special_tokens=plain, which keeps it readable and out of the control tokens"
 )
@@ -40,7 +39,7 @@ def special_tokens_of(tokenizer: Any) -> frozenset[str]:
     """The texts that a Hugging Face tokenizer turns into special tokens."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     named = getattr(tokenizer, "all_special_tokens", None) or ()
-    return frozenset([*(token.content for token in added if token.special), *named])
+    return frozenset(text for text in (*(token.content for token in added if token.special), *named) if text)
 
 
 def find_control_token(text: str, special: Collection[str] = ()) -> str | None:
@@ -52,17 +51,20 @@ def find_control_token(text: str, special: Collection[str] = ()) -> str | None:
 
 
 def as_plain_text(text: str, special: Collection[str] = ()) -> str:
-    """The text with a zero-width space inside each control token, so that no tokenizer reads it as one."""
+    """The text with a zero-width space inside each control token, so that no tokenizer reads it as one.
+
+    A token of a single character cannot be parted: it is left out.
+    """
     while (token := find_control_token(text, special)) is not None:
-        text = text.replace(token, token[0] + _ZERO_WIDTH_SPACE + token[1:])
+        text = text.replace(token, token[0] + _ZERO_WIDTH_SPACE + token[1:] if len(token) > 1 else "")
     return text
 
 
 def guard_columns(columns: Mapping[str, Any], mode: str = REFUSE, special: Collection[str] = ()) -> dict[str, Any]:
-    """Columns of a row whose texts hold no control token.
+    """Columns of a row none of whose texts holds a control token: a template may use any of them.
 
     Args:
-        columns: of a QARow; `meta` decoded or JSON text, of which only `messages` and `raw_answer` can reach a prompt.
+        columns: of a QARow, with `meta` decoded.
         mode: `refuse` raises; `plain` writes each token so that it is text.
         special: what the tokenizer in use has beyond the known forms; see `special_tokens_of`.
 
@@ -77,30 +79,33 @@ def guard_columns(columns: Mapping[str, Any], mode: str = REFUSE, special: Colle
             return as_plain_text(text, special)
         raise InputError(f"the text holds the control token {token}", row=columns.get("id"), field=field, remedy=REMEDY)
 
-    guarded = dict(columns)
-    for name in _TEXTS:
-        if name in guarded:
-            guarded[name] = guard(guarded[name], name)
-    if isinstance(guarded.get("options"), list | tuple):
-        guarded["options"] = [guard(option, f"options[{k}]") for k, option in enumerate(guarded["options"])]
-    meta = guarded.get("meta")
-    if isinstance(meta, Mapping):
-        guarded["meta"] = _guard_meta(meta, guard)
-    return guarded
+    return {
+        name: _guarded_meta(value, guard) if name == "meta" else _guarded(value, name, guard)
+        for name, value in columns.items()
+    }
 
 
-def _guard_meta(meta: Mapping[str, Any], guard: Callable[[Any, str], Any]) -> dict[str, Any]:
-    guarded = dict(meta)
-    if "raw_answer" in guarded:
-        guarded["raw_answer"] = guard(guarded["raw_answer"], "meta.raw_answer")
-    if isinstance(guarded.get("messages"), list):
-        guarded["messages"] = [
-            {**turn, "content": guard(turn.get("content"), f"meta.messages[{k}]")}
-            if isinstance(turn, Mapping)
-            else turn
-            for k, turn in enumerate(guarded["messages"])
-        ]
-    return guarded
+def _guarded_meta(meta: Any, guard: _Guard) -> Any:
+    """`meta` with its messages and its raw answer guarded as texts; in the rest of it tokens are made plain."""
+    if not isinstance(meta, Mapping):
+        return _guarded(meta, "meta", guard)
+
+    def plain(text: Any, field: str) -> Any:
+        return as_plain_text(text) if isinstance(text, str) else text
+
+    prompt = ("messages", "raw_answer")
+    return {key: _guarded(value, f"meta.{key}", guard if key in prompt else plain) for key, value in meta.items()}
+
+
+def _guarded(value: Any, field: str, guard: _Guard) -> Any:
+    """A value of a row with its texts guarded, at any depth; sequences become lists."""
+    if isinstance(value, Mapping):
+        return {key: _guarded(item, f"{field}.{key}", guard) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_guarded(item, f"{field}[{number}]", guard) for number, item in enumerate(value)]
+    return guard(value, field)
 
 
 def rows_with_control_tokens(column: pa.Array, special: Collection[str] = ()) -> np.ndarray:

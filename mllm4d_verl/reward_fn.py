@@ -9,6 +9,7 @@ import difflib
 import functools
 import inspect
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -51,8 +52,12 @@ def check_reward_function(custom_reward_function: Mapping[str, Any] | None) -> N
     if place == __name__ and settings.get("name") == compute_score.__name__:
         options = {"preset": DEFAULT_PRESET, **_as_dict(settings.get("reward_kwargs"))}
         sources, other = (options.pop(name, None) for name in _ROUTING)
+        if not isinstance(options["preset"], str):
+            raise InputError(f"must be a name, got {options['preset']!r:.80}", field=f"{_FIELD}.preset")
         make_reward(**options)
         _prefixes(sources)
+        if other is not None and not isinstance(other, str):
+            raise InputError(f"must be a text, got {other!r:.80}", field=f"{_FIELD}.other_sources")
         _other_scorer(other)
 
 
@@ -117,7 +122,7 @@ def compute_score(
     reward = _cached_reward(preset, _as_key(options) if options else "{}")
     if not _is_ours(data_source, ground_truth, sources, other_sources):
         scorer = _other_scorer(other_sources)
-        return _as_ours(reward, scorer(data_source, solution_str, ground_truth, extra_info))
+        return _as_ours(reward, data_source, scorer, (data_source, solution_str, ground_truth, extra_info))
     result = reward(solution_str, read_ground_truth(ground_truth))
     if not _watch.is_done:
         _watch.see(reward, result)
@@ -152,9 +157,9 @@ def _is_ours(data_source: str, truth: Any, sources: str | Iterable[str] | None, 
 def _prefixes(sources: str | Iterable[str] | None) -> tuple[str, ...]:
     if sources is None:
         return OUR_SOURCES
-    found = (sources,) if isinstance(sources, str) else tuple(sources)
-    if not all(isinstance(source, str) and source for source in found):
-        raise InputError(f"must be texts, got {found!r:.80}", field=f"{_FIELD}.sources")
+    found = (sources,) if isinstance(sources, str) else tuple(sources) if isinstance(sources, Iterable) else ()
+    if not found or not all(isinstance(source, str) and source for source in found):
+        raise InputError(f"must be texts, at least one, got {sources!r:.80}", field=f"{_FIELD}.sources")
     return found
 
 
@@ -162,7 +167,7 @@ def _is_mapping(truth: Any) -> bool:
     if isinstance(truth, str) and truth.lstrip().startswith("{"):
         try:
             return isinstance(json.loads(truth), dict)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
     return isinstance(truth, Mapping)
 
@@ -211,11 +216,33 @@ def _other_scorer(other_sources: str | None) -> Callable[..., Any]:
     return function
 
 
-def _as_ours(reward: STReward, result: Any) -> dict[str, float]:
-    """What another scorer returned, with the keys of the ST-reward."""
+def _as_ours(reward: STReward, data_source: str, scorer: Callable[..., Any], arguments: tuple) -> dict[str, float]:
+    """What another scorer returns, with the keys of the ST-reward.
+
+    Raises:
+        InputError: it has no rule for the source, or returns no finite score.
+    """
+    name = f"{scorer.__module__}.{scorer.__name__}"
+    try:
+        result = scorer(*arguments)
+    except NotImplementedError as error:
+        raise InputError(
+            f"{name} has no rule for rows of {data_source!r}",
+            field=f"{_FIELD}.other_sources",
+            remedy="Name a function of yours, or add the source to `sources`",
+        ) from error
     found = result if isinstance(result, Mapping) else {"score": result}
-    score = float(found["score"])
-    acc = float(found.get("acc", score))
+    try:
+        score = float(found["score"])
+        acc = float(found.get("acc", score))
+    except (KeyError, TypeError, ValueError):
+        score = acc = math.nan
+    if not (math.isfinite(score) and math.isfinite(acc)):
+        raise InputError(
+            f"{name} returned {result!r:.80} for a row of {data_source!r}",
+            field=f"{_FIELD}.other_sources",
+            remedy='Return a finite number, or {"score": ..., "acc": ...}',
+        )
     applies = {f"{component.name}_applies": 0.0 for component in reward.components}
     unmeasured = {key: -1.0 for key in reward.keys if key.endswith("_error_m")}
     return {**dict.fromkeys(reward.keys, 0.0), **unmeasured, **applies, "score": score, "acc": acc, OTHER_SOURCE: 1.0}
@@ -273,6 +300,6 @@ def read_ground_truth(ground_truth: Mapping[str, Any] | str) -> dict[str, Any]:
         )
     try:
         truth = json.loads(ground_truth)
-    except ValueError:
+    except (ValueError, RecursionError):
         truth = None
     return truth if isinstance(truth, dict) else {"answer": ground_truth}

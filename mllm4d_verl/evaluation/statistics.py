@@ -108,7 +108,7 @@ def crossed_interval(
     1(2)), which is slightly conservative. With one replicate it is `mean_interval`, which knows nothing of other seeds;
     with two or three it is a rough guide.
     """
-    values = np.asarray(values, dtype=float)
+    values = _checked(values, clusters, replicates)
     replicate_index, num_replicates = _index(replicates)
     if num_replicates < 2:
         return mean_interval(values, clusters, confidence=confidence)
@@ -190,6 +190,8 @@ def group_share_interval(
     if len(outcomes) == 0:
         return Interval(None, None, None, 0, 0, "none", confidence)
     spread = _spread(outcomes, clusters, tasks, groups or {})
+    if outcomes.min() < 0.0 or outcomes.max() > 1.0:
+        raise ValueError("outcomes of a share lie between 0 and 1")
     n, clips, mean = len(outcomes), spread.clusters, min(1.0, max(0.0, spread.mean))
     if clips < 2:
         return Interval(mean, None, None, n, clips, "none", confidence, ONE_CLIP)
@@ -245,6 +247,16 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
     return 1 - comb(samples - correct, k) / comb(samples, k)
 
 
+def _checked(values: Sequence[float], clusters: Sequence[object], labels: Sequence[object]) -> np.ndarray:
+    """The values as an array. Raises ValueError where one is not finite, or labels are too few or too many."""
+    array = np.asarray(values, dtype=float)
+    if not len(array) == len(clusters) == len(labels):
+        raise ValueError(f"{len(array)} values but {len(clusters)} cluster labels and {len(labels)} of the other kind")
+    if not np.isfinite(array).all():
+        raise ValueError(f"value {int(np.flatnonzero(~np.isfinite(array))[0])} is not finite")
+    return array
+
+
 class _Spread(NamedTuple):
     """A mean over groups of tasks, and how far it may be from the truth.
 
@@ -287,8 +299,7 @@ def _spread(
     nothing: without it there is no such mean. The effective number of clusters is 1 / sum of squared weights (Carter,
     Schnepel & Steigerwald 2017, Review of Economics and Statistics 99, at equal answers within a cluster).
     """
-    if not len(values) == len(clusters) == len(tasks):
-        raise ValueError(f"{len(values)} values but {len(clusters)} cluster labels and {len(tasks)} tasks")
+    values = _checked(values, clusters, tasks)
     cluster_index, num_clusters = _index(clusters)
     task_index, num_tasks = _index(tasks)
     sums, counts = np.zeros((num_clusters, num_tasks)), np.zeros((num_clusters, num_tasks))

@@ -7,12 +7,15 @@ and `lettered_options`, a list of ("A", text) pairs.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import json
 import os
 import re
-import time
+import signal
+import threading
+import traceback
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -34,6 +37,7 @@ DATASET_TEMPLATE = "dataset"  # not a folder: the row brings its own messages in
 Message = dict[str, str]
 
 # What verl's RLHFDataset splits a turn at; a question that holds one would ask for media the row does not have.
+_ROLES = ("system", "user", "assistant", "tool")
 _PLACEHOLDER = re.compile(r"<(?:video|image|audio)>")
 
 # A prompt of a row has some thousand characters and takes under a millisecond. Both limits end a template that loops.
@@ -171,6 +175,8 @@ def _load_file(path: Path) -> jinja2.Template:
     )
     try:
         return environment.get_template(path.name)
+    except UnicodeDecodeError as error:
+        raise InputError("the template is not UTF-8", file=path, remedy="Save it as UTF-8") from error
     except jinja2.TemplateSyntaxError as error:
         raise InputError(
             f"the template does not parse: {error.message}", file=path, row=error.lineno, remedy="Correct that line"
@@ -179,7 +185,10 @@ def _load_file(path: Path) -> jinja2.Template:
 
 def _render(template: jinja2.Template, context: Mapping[str, Any]) -> str:
     try:
-        return _bounded(template.generate(context), template).strip()
+        with _limited_time(template):
+            return _bounded(template.generate(context), template).strip()
+    except InputError:
+        raise
     except (SecurityError, OverflowError) as error:
         raise InputError(
             f"the template {template.filename} does what a template may not: {error}",
@@ -195,27 +204,63 @@ def _render(template: jinja2.Template, context: Mapping[str, Any]) -> str:
             field=missing.group(1) if missing else None,
             remedy="Fill the column, or choose another data.prompt_template (`direct` needs no response)",
         ) from error
+    except (Exception, RecursionError) as error:  # whatever a template does wrong is its author's to mend
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == template.filename
+        ]
+        place = f" in line {lines[-1]}" if lines else ""
+        raise InputError(
+            f"the template {template.filename} fails{place}: {type(error).__name__}: {error}",
+            row=context.get("id"),
+            field="data.prompt_template",
+            remedy="Correct it",
+        ) from error
 
 
 def _bounded(pieces: Iterator[str], template: jinja2.Template) -> str:
-    """The rendered text; ends a template that writes more than a prompt can be or takes longer than one needs."""
-    text, size, end = [], 0, time.monotonic() + _RENDER_SECONDS
+    """The rendered text; ends a template that writes more than a prompt can be."""
+    text, size = [], 0
     for piece in pieces:
         text.append(piece)
         size += len(piece)
-        if size > _RENDER_CHARACTERS or time.monotonic() > end:
-            raise InputError(
-                f"the template {template.filename} writes more than {_RENDER_CHARACTERS:,} characters, or for more "
-                f"than {_RENDER_SECONDS:.0f} s",
-                field="data.prompt_template",
-                remedy="Look for a loop in it",
-            )
+        if size > _RENDER_CHARACTERS:
+            raise _endless(template, f"writes more than {_RENDER_CHARACTERS:,} characters")
     return "".join(text)
+
+
+@contextlib.contextmanager
+def _limited_time(template: jinja2.Template) -> Iterator[None]:
+    """End a template that goes on for longer than one needs, also between two pieces of text.
+
+    By an alarm, which Python delivers to the main thread only. In another thread, and where somebody else has set an
+    alarm, only the size of the text is limited.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL)[0] > 0:
+        yield
+        return
+
+    def ring(*_: Any) -> None:
+        raise _endless(template, f"goes on for more than {_RENDER_SECONDS:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, _RENDER_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _endless(template: jinja2.Template, what: str) -> InputError:
+    return InputError(
+        f"the template {template.filename} {what}", field="data.prompt_template", remedy="Look for a loop in it"
+    )
 
 
 def _columns(row: QARow | Mapping[str, Any]) -> dict[str, Any]:
     if is_dataclass(row) and not isinstance(row, type):
-        return {field.name: getattr(row, field.name) for field in fields(row)}
+        row = {field.name: getattr(row, field.name) for field in fields(row)}
     return {**row, "meta": _meta(row)}
 
 
@@ -253,7 +298,14 @@ def _own_messages(columns: Mapping[str, Any]) -> list[Message]:
     for message in messages:
         if not isinstance(message, Mapping) or not isinstance(message.get("content"), str) or "role" not in message:
             raise InputError(
-                f"not a message with role and text content: {message!r}", row=columns.get("id"), field="meta"
+                f"not a message with role and text content: {message!r:.200}", row=columns.get("id"), field="meta"
+            )
+        if message["role"] not in _ROLES:
+            raise InputError(
+                f"a message has the role {message['role']!r:.60}",
+                row=columns.get("id"),
+                field="meta",
+                remedy=f"Roles are {', '.join(_ROLES)}",
             )
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 

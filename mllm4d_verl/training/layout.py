@@ -12,15 +12,39 @@ from .merge import checkpoint_step
 
 
 def trainer_processes(config: Any) -> int:
-    """Training processes of a composed configuration, on all nodes."""
-    return int(config.trainer.n_gpus_per_node) * int(config.trainer.get("nnodes", 1))
+    """Training processes of a composed configuration, on all nodes.
+
+    Raises:
+        InputError: one of the two settings is no positive number.
+    """
+    count = 1
+    for name in ("n_gpus_per_node", "nnodes"):
+        value = config.trainer.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"must be a positive number, got {value!r}", field=f"trainer.{name}")
+        count *= value
+    return count
 
 
 def checkpoint_processes(checkpoint: Path) -> int | None:
-    """Processes that wrote a `global_step_N` folder, one shard each; None where verl's FSDP engine did not write it."""
+    """Processes that wrote a `global_step_N` folder, one shard each; None where verl's FSDP engine did not write it.
+
+    Raises:
+        InputError: the file that says so is damaged, as a kill during a save may leave it.
+    """
     actor = checkpoint / "actor" if (checkpoint / "actor").is_dir() else checkpoint
     file = actor / "fsdp_config.json"
-    return int(json.loads(file.read_text(encoding="utf-8"))["world_size"]) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        return int(json.loads(file.read_text(encoding="utf-8"))["world_size"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"the checkpoint does not say how many processes wrote it ({type(error).__name__}: {error})",
+            file=file,
+            field="world_size",
+            remedy=f"It is damaged: remove {checkpoint}, and the run goes on from the checkpoint before",
+        ) from error
 
 
 def check_marks(config: Any) -> None:

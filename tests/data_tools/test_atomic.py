@@ -68,8 +68,8 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
-    dead, fresh = tmp_path / f".a[1].{child}.tmp.json", tmp_path / f".a[1].{child}1.tmp.json"
-    running, other = tmp_path / f".a[1].{os.getppid()}.tmp.json", tmp_path / f".b.{child}.json"
+    dead, fresh = tmp_path / f".a[1].{child}.7.tmp.json", tmp_path / f".a[1].{child}1.7.tmp.json"
+    running, other = tmp_path / f".a[1].{os.getppid()}.7.tmp.json", tmp_path / f".b.{child}.json"
     for file in (dead, fresh, running, other):
         file.write_text("half")
     hour_ago = dead.stat().st_mtime - atomic._ABANDONED_AFTER_S - 1
@@ -78,3 +78,37 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     write(tmp_path / "a[1].json")
     left = {file.name for file in tmp_path.iterdir()}
     assert left == {"a[1].json", fresh.name, running.name, other.name}
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    path, faults = tmp_path / "a.txt", []
+
+    def write_often(text):
+        try:
+            for _ in range(50):
+                write(path, text * 1000)
+        except OSError as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=write_often, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert path.read_text() in {letter * 1000 for letter in "abcd"}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_names_as_long_as_they_may_be(tmp_path):
+    for name in ("x" * 255, "ü" * 120 + ".json"):
+        write(tmp_path / name)
+        assert (tmp_path / name).read_text() == "new"
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path):
+    path = tmp_path / "secret.json"
+    path.write_text("old")
+    path.chmod(0o600)
+    write(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

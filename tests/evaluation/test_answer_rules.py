@@ -105,7 +105,8 @@ class TestVerdict:
 
     def test_numbers_score_by_relative_accuracy(self):
         assert number_score(3.0, 3.0) == 1.0
-        assert number_score(2.0, 4.0) == 0.0
+        assert number_score(2.0, 4.0) == pytest.approx(0.1)  # an error on the widest threshold counts there
+        assert number_score(1.9, 4.0) == 0.0
         assert 0 < number_score(3.5, 4.0) < 1
         assert number_score(None, 4.0) == 0.0
 

@@ -172,7 +172,7 @@ class TestGroups:
         assert stats.group_share_interval(outcomes, clips, tasks).unreliable == stats.LONE_TASK
 
     def test_labels_must_match_values(self):
-        with pytest.raises(ValueError, match="2 tasks"):
+        with pytest.raises(ValueError, match="2 of the other kind"):
             stats.group_share_interval([1, 0, 1], range(3), ["x", "y"])
 
 
@@ -295,3 +295,18 @@ class TestPassAtK:
     def test_impossible_numbers_are_refused(self, samples, correct, k):
         with pytest.raises(ValueError, match="within"):
             stats.pass_at_k(samples, correct, k)
+
+
+class TestBadValues:
+    @pytest.mark.parametrize("interval", [stats.mean_interval, stats.proportion_interval])
+    def test_what_is_not_finite_is_refused(self, interval):
+        with pytest.raises(ValueError, match="value 1 is not finite"):
+            interval([1.0, float("nan"), 0.0], [1, 2, 3])
+
+    def test_a_share_lies_between_0_and_1(self):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            stats.proportion_interval([2.0, 1.0, 0.0], [1, 2, 3])
+
+    def test_labels_go_with_values(self):
+        with pytest.raises(ValueError, match="2 values but 1 cluster labels"):
+            stats.crossed_interval([1.0, 0.0], [1], [0, 1])

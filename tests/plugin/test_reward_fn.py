@@ -120,6 +120,10 @@ class TestOtherSources:
             ({"other_sources": "pkg://json:loads_all"}, "cannot be loaded"),
             ({"sources": [""]}, "must be texts"),
             ({"other_source": "verl"}, "other_source"),
+            ({"other_sources": ["verl"]}, "must be a text"),
+            ({"sources": []}, "must be texts"),
+            ({"sources": 5}, "must be texts"),
+            ({"preset": ["mllm4d_st"]}, "must be a name"),
         ],
     )
     def test_faults_of_the_settings_are_named_before_the_run(self, settings, problem):
@@ -127,6 +131,22 @@ class TestOtherSources:
         function = {"path": "pkg://mllm4d_verl.reward_fn", "name": "compute_score", "reward_kwargs": settings}
         with pytest.raises(InputError, match=problem):
             check_reward_function(function)
+
+    @pytest.mark.parametrize(
+        "returned", ["None", "('a', 1)", "{'acc': 1.0}", "float('nan')", "{'score': 1, 'acc': None}"]
+    )
+    def test_what_is_no_score_is_refused_by_name(self, tmp_path, returned):
+        (tmp_path / "odd.py").write_text(f"def score(*arguments):\n    return {returned}\n")
+        with pytest.raises(InputError, match=r"score returned .* for a row of 'lab/text'"):
+            compute_score("lab/text", "x", "x", other_sources=f"{tmp_path}/odd.py:score")
+
+    def test_a_source_without_a_rule_is_named(self):
+        pytest.importorskip("verl")
+        with pytest.raises(InputError, match=r"default_compute_score has no rule for rows of 'lab/text'"):
+            compute_score("lab/text", "x", "x", other_sources="verl")
+
+    def test_a_truth_that_is_nested_too_deep_is_a_bare_answer(self):
+        assert compute_score("mllm4d/x", "<answer>B</answer>", '{"a":' * 2000)["acc"] == 0.0
 
 
 class TestGate:

@@ -1,11 +1,12 @@
 """What each template writes, and what a wrong template or row is told."""
 
 import json
+import signal
 
 import pytest
 
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.prompts import list_templates, render_conversation, render_messages
+from mllm4d_verl.prompts import list_templates, render, render_conversation, render_messages
 
 ROW = {
     "id": "q0",
@@ -189,3 +190,36 @@ class TestSandbox:
     def test_ends(self, tmp_path, text):
         with pytest.raises(InputError, match=r"may not|writes more than"):
             self.render(tmp_path, text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}<video>",
+            "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}<video>{{ m(60) }}",
+        ],
+    )
+    def test_ends_where_it_writes_nothing(self, tmp_path, text, monkeypatch):
+        monkeypatch.setattr(render, "_RENDER_SECONDS", 0.3)
+        with pytest.raises(InputError, match="goes on for more than"):
+            self.render(tmp_path, text)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("<video>\n{{ 1 / 0 }}", "fails in line 2: ZeroDivisionError"),
+            ("<video>{{ 1 + 'a' }}", "fails in line 1: TypeError"),
+            ("<video>{% include 'nofile' %}", "TemplateNotFound"),
+            ("<video>{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "RecursionError"),
+        ],
+    )
+    def test_a_fault_in_it_is_named(self, tmp_path, text, problem):
+        with pytest.raises(InputError, match=problem) as caught:
+            self.render(tmp_path, text)
+        assert caught.value.row == "q0"
+        assert str(tmp_path / "user.jinja") in str(caught.value)
+
+    def test_it_is_utf_8(self, tmp_path):
+        (tmp_path / "user.jinja").write_bytes(b"<video>\xff")
+        with pytest.raises(InputError, match="not UTF-8"):
+            render_messages(ROW, str(tmp_path))

@@ -69,3 +69,20 @@ def test_marks_are_for_one_process(tmp_path):
     )
     with pytest.raises(InputError, match=r"trainer\.marks: held-out questions .* this run has 2.*trainer\.marks=null"):
         plan_training(wanted)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"world_size": null}'])
+def test_a_damaged_checkpoint_is_named(text, tmp_path):
+    checkpoint = write_checkpoint(tmp_path, 3, 2)
+    (checkpoint / "actor" / "fsdp_config.json").write_text(text)
+    with pytest.raises(InputError, match=r"fsdp_config\.json, field world_size: the checkpoint does not say"):
+        checkpoint_processes(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("n_gpus_per_node", "auto"), ("n_gpus_per_node", "0"), ("nnodes", "null")]
+)
+def test_processes_are_numbers(setting, value, tmp_path):
+    write_checkpoint(tmp_path, 3, 2)
+    with pytest.raises(InputError, match=f"field trainer.{setting}: must be a positive number"):
+        plan_training(job("grpo", tmp_path, f"trainer.{setting}={value}"))

@@ -44,6 +44,53 @@ def test_every_recipe_fits_its_machine_at_the_largest_frames(name, stage):
     assert budget(name, stage, size=HD, val_rows=3000).findings == ()
 
 
+class TestOddSettings:
+    @pytest.mark.parametrize(
+        ("override", "field"),
+        [
+            ("trainer.nnodes=0", "trainer.nnodes"),
+            ("trainer.n_gpus_per_node=0", "trainer.n_gpus_per_node"),
+            ("actor_rollout_ref.rollout.tensor_model_parallel_size=0", "tensor_model_parallel_size"),
+            ("actor_rollout_ref.rollout.tensor_model_parallel_size=16", "an engine on 16 GPUs does not fit 1"),
+            ("actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=null", "log_prob_max_token_len_per_gpu"),
+            ("actor_rollout_ref.rollout.max_num_seqs=null", "max_num_seqs"),
+            ("actor_rollout_ref.model.lora_rank=null", "does not say what grpo costs"),
+            ("~data.val_batch_size", "does not say what grpo costs"),
+            ("~trainer.max_actor_ckpt_to_keep", "does not say what grpo costs"),
+        ],
+    )
+    def test_are_named(self, override, field):
+        with pytest.raises(InputError, match=field):
+            budget("qwen3_vl_2b", "grpo", override)
+
+    @pytest.mark.parametrize("size", [(0, 0), (-5, 5), (10**7, 10)])
+    def test_frames_have_sides(self, size):
+        with pytest.raises(InputError, match="a frame has sides of 1 to 16384 pixels"):
+            budget("qwen3_vl_2b", size=size)
+
+    @pytest.mark.parametrize("memory", [float("nan"), float("inf"), -1.0])
+    def test_machines_have_memory(self, memory):
+        with pytest.raises(InputError, match="--gpu-memory: must be a positive number"):
+            budget("qwen3_vl_2b", gpu_memory=memory)
+
+
+class TestTold:
+    def test_processes_that_fill_the_host_are_told_as_such(self):
+        (finding,) = [found for found in budget("qwen3_vl_8b", host_memory=200).findings if found.stops]
+        assert "processes and offloaded weights alone need" in finding.what
+        assert "agent.num_workers" in finding.remedy
+
+    def test_all_that_does_not_fit_a_gpu_is_told_at_once_and_what_is_told_helps(self):
+        report = budget("qwen3_vl_8b", gpu_memory=24)
+        whats = " ".join(finding.what for finding in report.findings)
+        assert "log-probabilities need" in whats
+        assert "an update needs" in whats
+        shorter = budget(
+            "qwen3_vl_8b", "grpo", "data.max_prompt_length=5376", "data.max_response_length=2048", gpu_memory=80
+        )
+        assert "Set actor_rollout_ref.rollout.max_model_len=7424" in remedies(shorter)
+
+
 class TestVllmItself:
     """vLLM's own check of its KV cache, with the architecture of `model_config.json` and no weights."""
 
@@ -177,7 +224,7 @@ def test_lora_keeps_the_sleeping_engines_weights_in_host_memory():
 
 
 def test_options_must_be_positive():
-    with pytest.raises(InputError, match="--gpu-memory: must be positive"):
+    with pytest.raises(InputError, match="--gpu-memory: must be a positive number"):
         recipe_machine(find_recipe("qwen3_vl_8b")).with_options(gpu_memory=0)
 
 
@@ -228,7 +275,7 @@ class TestCommand:
         machine = ("--gpu-memory", "22.5", "--gpus", "8", "--host-memory", "1000", "--shm", "64", "--disk", "500")
         done = mllm4d("train", "budget", "--recipe", "qwen3_vl_8b", *machine, "--no-vllm", "--json")
         assert done.returncode == 1
-        assert "does not fit: estimate refuses the rollout engine" in done.stderr
+        assert "does not fit: by estimate, the rollout engine would not start" in done.stderr
         record = json.loads(done.stdout.strip().splitlines()[-1])
         assert record["machine"]["gpu_memory"] == 22.5
         assert not record["fits"]

@@ -19,7 +19,7 @@ import re
 from collections import Counter
 
 from .options import Options, fold, get_options, is_refusal
-from .phrases import decide, statements
+from .phrases import decide, is_taken_back, statements
 from .statements import (
     ANOTHER,
     NO_ANSWER,
@@ -149,6 +149,8 @@ def _read_answer(text: str, options: Options) -> Reading:
     if quick:
         verdict = _whole_letter(quick[1], options)
         return Reading(verdict.choice, verdict.reason)
+    if is_taken_back(plain, 0):
+        return Reading(None, NO_ANSWER)
     for reading in (only_letters(plain, options), read_statement(plain, options, anywhere=False)):
         if reading != NOTHING:
             return reading
@@ -198,7 +200,7 @@ def _lead_and_end(plain: str, options: Options) -> Reading:
     listed = Counter(letter for letter in _LIST_MARK.findall(plain) if letter in options.letters)
     marks = listed.keys()
     readings = []
-    is_asked = _LETTER_ASKED.match(plain)  # "A? No."
+    is_asked = _LETTER_ASKED.match(plain) or is_taken_back(plain, 0)  # "A? No.", "(A) is wrong"
     if (
         not is_asked
         and (len(marks) < 2 or _REASONED.match(plain))

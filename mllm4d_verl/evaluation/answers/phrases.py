@@ -44,6 +44,7 @@ _NOUNS = (
     "verdict",
     "assist",
 )
+_LETTER_THERE = re.compile(r"[\"'(\[ ]{0,4}[A-J](?![A-Za-z0-9'])")
 _LETTER_ALONE = re.compile(r"[A-J](?![A-Za-z0-9'])")
 # "B is correct", "option (B) is the most likely answer"
 _CORRECT = re.compile(
@@ -89,7 +90,21 @@ _OTHER_LANGUAGES = re.compile(
     re.I,
 )
 _LANGUAGE_HINTS = ("antwort", "respuesta", "resposta", "risposta", "cevap", "jawaban", "reponse")
-_DENIED = re.compile(r"(?:\bnot|n't|\bnever|\bcannot)(?: [a-z]{1,12}){0,4} ?$", re.I)
+_DENIED = re.compile(
+    r"(?:\bnot|n't|\bnever|\bcannot)(?: [a-z]{1,12}){0,4} ?$"
+    r"|\b(?:wrong|incorrect|false)(?: (?:to|that|the|say|think|claim)){0,4} ?$"
+    r"|\b(?:doubt|disagree|unlikely|deny)(?: (?:that|the|if|whether|is)){0,3} ?$"
+    r"|\b(?:neither|nor)\b[^.!?]{0,30}$",
+    re.I,
+)
+# What takes a statement back behind it: "The answer is A? No.", "(A) is wrong", "Many say A. They are wrong."
+_TAKEN_BACK_AFTER = re.compile(
+    r"^[\"')\].,:?! ]{0,4}(?:[a-z0-9 ]{0,40}[.?!,:]? )?"
+    r"(?:(?:is|are|was|seems|which is|that is|that's|they are|this is) )?"
+    r"(?:clearly |also )?(?:wrong|incorrect|not correct|not right|false|a mistake|ruled out|excluded)\b",
+    re.I,
+)
+_ASKED_AND_DENIED = re.compile(r"^[\"')\].,: ]{0,3}\?\s{0,2}no\b", re.I)
 _CORRECTION = re.compile(
     r"\b(?:wait|actually|correction|sorry|mistake|wrong|rather|second thought|re-?consider|re-?evaluat|on reflection|"
     r"let me re|instead|hmm|no,|however|but)",
@@ -138,6 +153,8 @@ def decide(found: list[Statement], text: str) -> tuple[Reading, str]:
     taken back.
     """
     final = [statement for statement in found if statement.is_final]
+    if final and final[-1] is not found[-1] and _CORRECTION.search(text, final[-1].end, found[-1].start):
+        final = []  # "Final answer: A. Wait, that is wrong. Answer: B"
     for some, rule in ((final, "final phrase"), (found, "phrase")):
         if not some:
             continue
@@ -165,8 +182,21 @@ def _stated(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
     for match in _first(pattern, text):
         if _DENIED.search(text[max(0, match.start() - 40) : match.start()]):
             continue
-        if not _CONDITION_BEFORE.search(text[max(0, match.start() - 220) : match.start()]):
+        if _CONDITION_BEFORE.search(text[max(0, match.start() - 220) : match.start()]):
+            continue
+        if not is_taken_back(text, match.end("letter") if "letter" in pattern.groupindex else match.end()):
             yield match
+
+
+def is_taken_back(text: str, start: int) -> bool:
+    """Whether the letter that ends, or begins, at `start` is denied by what follows, in its sentence or the next."""
+    letter = _LETTER_THERE.match(text, start)
+    behind = text[letter.end() if letter else start :][:120].partition("\n")[0]
+    if _ASKED_AND_DENIED.match(behind):
+        return True
+    denial = _TAKEN_BACK_AFTER.match(behind)
+    # Another letter in between is what the denial is about: "The answer is B, A is wrong."
+    return denial is not None and not _LETTER_ALONE.search(denial[0])
 
 
 def announces_task(text: str, start: int) -> bool:

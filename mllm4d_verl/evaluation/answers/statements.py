@@ -52,7 +52,14 @@ _ONLY_LETTERS = re.compile(
 )
 _JOINED_LETTERS = re.compile(r"[A-J]{2,10}")
 _SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
-_YES_NO = re.compile(r"(yes|no)\b(?!-)(?![ ,]{1,2}(?:and|or|/) ?(?:yes|no)\b)", re.I)
+# "no doubt" and "no idea" are no answers
+_YES_NO = re.compile(
+    r"(yes|yep|yeah|nope|no)\b(?!-)(?![ ,]{1,2}(?:and|or|/) ?(?:yes|no)\b)"
+    r"(?! (?:doubt|idea|way|one|answer|information|info|problem|clue|sign|evidence|longer|comment)\b)",
+    re.I,
+)
+_OTHER_YES_NO = re.compile(r"(?:^|[ ,.!?])(yes|no)(?=[.,!?;]|\s*$)", re.I)
+_YES_OR_NO = {"yep": "yes", "yeah": "yes", "nope": "no"}
 _NUMBER = re.compile(
     r"(?<![\w.,:^/-])[-+]?(?:[0-9]{1,3}(?:,[0-9]{3}){1,4}|[0-9]{1,15})(?:\.[0-9]{1,15})?"
     r"(?: ?(?:m|cm|km|meters?|metres?|centimeters?|centimetres?|kilometers?|kilometres?)\b)?"
@@ -142,8 +149,14 @@ def read_statement(text: str, options: Options, anywhere: bool = True) -> Readin
     if by_letter != NOTHING:
         return by_letter
     if options.has_yes_and_no and (answer := _YES_NO.match(text)):
-        return Reading(options.by_text[answer[1].lower()])
+        said = {_yes_or_no(answer)} | {_yes_or_no(other) for other in _OTHER_YES_NO.finditer(text, answer.end())}
+        return Reading(options.by_text[said.pop()]) if len(said) == 1 else Reading(None, SEVERAL)
     return _mentioned(text, options) if anywhere else NOTHING
+
+
+def _yes_or_no(match: re.Match[str]) -> str:
+    word = match[1].lower()
+    return _YES_OR_NO.get(word, word)
 
 
 def _read_letter(text: str, options: Options) -> Reading:
@@ -187,7 +200,7 @@ def _check_rest(letter: str, rest: str, options: Options) -> Reading:
     if len(said.split()) > _SHORT_REST_WORDS:
         return Reading(letter)
     if options.has_yes_and_no and (answer := _YES_NO.match(said)):
-        return _same_text(letter, options.by_text[answer[1].lower()], options)
+        return _same_text(letter, options.by_text[_yes_or_no(answer)], options)
     mentioned = mentions(said, options) - options.refusing - {ANOTHER}  # "B, but I am not sure"
     if len(mentioned) == 1:
         return _same_text(letter, next(iter(mentioned)), options)

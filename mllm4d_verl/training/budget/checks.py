@@ -93,25 +93,30 @@ def _gpus(settings: StageSettings, machine: Machine) -> Iterator[Finding]:
 
 def _update(settings: StageSettings, memory: MemoryBudget, machine: Machine) -> Iterator[Finding]:
     available = machine.gpu_memory * GIB * _HEADROOM
-    if memory.training <= available:
+    there = f"{available / GIB:.1f} of {machine.gpu_memory:.1f} GiB are usable"
+    log_probs = memory.fixed + memory.log_prob_logits
+    if settings.rollout is not None and log_probs > available:
+        each = memory.log_prob_logits / settings.rollout.log_prob_tokens
+        limit = max(settings.longest, int((available - memory.fixed) // each) // 256 * 256)
+        names = [f"actor_rollout_ref.{name}.log_prob_max_token_len_per_gpu={limit}" for name in ("rollout", "ref")]
+        what = f"log-probabilities need about {log_probs / GIB:.1f} GiB of a GPU, {there}"
+        yield Finding(True, what, f"Set {' and '.join(names)}")
+    update = memory.fixed + memory.activations + memory.logits
+    if update <= available:
         return
-    what = f"an update needs about {memory.training / GIB:.1f} GiB of a GPU, {available / GIB:.1f} GiB are there"
+    what = f"an update needs about {update / GIB:.1f} GiB of a GPU, {there}"
     per_token = (memory.activations + memory.logits) / settings.micro_batch_tokens
     tokens = int((available - memory.fixed) // per_token) // 256 * 256
     key = settings.keys["micro_batch"]
-    if memory.fixed + memory.activations + memory.logits <= available and settings.rollout is not None:
-        each = memory.log_prob_logits / settings.rollout.log_prob_tokens
-        limit = int((available - memory.fixed) // each) // 256 * 256
-        names = [f"actor_rollout_ref.{name}.log_prob_max_token_len_per_gpu={limit}" for name in ("rollout", "ref")]
-        yield Finding(True, what + " (log-probabilities)", f"Set {' and '.join(names)}")
-    elif tokens >= settings.longest:
+    if tokens >= settings.longest:
         yield Finding(True, what, f"Set {key}={tokens}")
     elif tokens > 0:
         lengths = "data.max_prompt_length, data.max_response_length" if settings.rollout else "data.max_length"
+        model_len = f" and actor_rollout_ref.rollout.max_model_len={tokens}" if settings.rollout else ""
         yield Finding(
             True,
             what,
-            f"Lower {lengths} (with data.max_pixels) to {tokens} tokens together and set {key}={tokens}, "
+            f"Lower {lengths} (with data.max_pixels) to {tokens} tokens together and set {key}={tokens}{model_len}, "
             "or use more GPUs",
         )
     else:
@@ -122,16 +127,26 @@ def _update(settings: StageSettings, memory: MemoryBudget, machine: Machine) -> 
 def _cache(
     rollout: RolloutSettings, tokens: TokenBudget, memory: MemoryBudget, machine: Machine, engine: EngineAnswer
 ) -> Iterator[Finding]:
-    if engine.fits:
-        return
     wanted = tokens.prompt_limit + tokens.response_limit
+    is_longer = rollout.max_model_len is None or rollout.max_model_len > wanted
+    shortened = f"Set actor_rollout_ref.rollout.max_model_len={wanted} (max_prompt_length + max_response_length)"
+    if engine.fits:
+        if is_longer:
+            yield Finding(
+                False,
+                f"the engine sets cache aside for {rollout.max_model_len or 'all'} tokens, {wanted} are used",
+                shortened,
+            )
+        return
     available = engine_memory(memory, rollout, int(machine.gpu_memory * GIB))
     room = max(0, available // memory.cache_per_token)
-    what = f"{engine.by} refuses the rollout engine: {engine.reason.split(' Try increasing')[0].rstrip('. ')}"
-    if (rollout.max_model_len is None or rollout.max_model_len > wanted) and wanted <= room:
-        remedy = f"Set actor_rollout_ref.rollout.max_model_len={wanted} (max_prompt_length + max_response_length)"
+    what = (
+        f"by {engine.by}, the rollout engine would not start: {engine.reason.split(' Try increasing')[0].rstrip('. ')}"
+    )
+    if is_longer and wanted <= room:
+        remedy = shortened
     else:
-        missing = (rollout.max_model_len or wanted) * memory.cache_per_token - available
+        missing = wanted * memory.cache_per_token - available
         share = rollout.gpu_memory_utilization + missing / (machine.gpu_memory * GIB)
         if share <= 0.9:
             remedy = f"Set actor_rollout_ref.rollout.gpu_memory_utilization={_up(share * 100, 1) / 100:.2f}"
@@ -139,6 +154,8 @@ def _cache(
             more = f"actor_rollout_ref.rollout.tensor_model_parallel_size={2 * rollout.tensor_parallel}"
             shorter = f"shorten prompt and response to {room} tokens together" if room else "use a smaller model"
             remedy = f"Set {more}, or {shorter}"
+        if is_longer:
+            remedy = f"{shortened}, and s{remedy[1:]}"
     yield Finding(True, what, remedy)
 
 
@@ -171,6 +188,15 @@ def _host(settings: StageSettings, host: HostBudget, machine: Machine) -> Iterat
             f"{machine.host_memory:.0f} GiB are there",
             "Use a machine with more memory or fewer GPUs per node (trainer.n_gpus_per_node)",
         )
+    if room <= 0:
+        yield Finding(
+            True,
+            f"processes and offloaded weights alone need {host.fixed / GIB:.0f} GiB of host memory, "
+            f"{machine.host_memory:.0f} GiB are there",
+            "Use a machine with more memory, fewer GPUs per node (trainer.n_gpus_per_node), or fewer processes that "
+            f"decode videos ({_LOADER_KEY if rollout is None else 'actor_rollout_ref.rollout.agent.num_workers'})",
+        )
+        return
     if host.step > room:
         what = f"a step holds {host.step / GIB:.0f} GiB of videos in host memory beside {host.fixed / GIB:.0f} GiB "
         what += f"of processes and offloaded weights, {machine.host_memory:.0f} GiB are there"
@@ -187,7 +213,9 @@ def _host(settings: StageSettings, host: HostBudget, machine: Machine) -> Iterat
         )
     elif host.validation > room:
         remedy = (
-            f"Set data.val_batch_size={min(128, rows)}" if room >= host.val_row else "Use a machine with more memory"
+            f"Set data.val_batch_size={min(128, rows)}"
+            if room >= host.val_row
+            else "Lower data.max_pixels, or use a machine with more memory"
         )
         yield Finding(
             True,

@@ -121,7 +121,8 @@ def estimate(question: EngineQuestion, cache_per_token: int) -> EngineAnswer:
     blocks = -(-question.max_model_len // _BLOCK_SIZE)
     needed = blocks * _BLOCK_SIZE * cache_per_token
     reason = f"one request of {question.max_model_len} tokens needs {needed / 2**30:.1f} GiB of KV cache, "
-    reason += f"{question.available / 2**30:.1f} GiB are there"
+    left = question.available / 2**30
+    reason += f"{left:.1f} GiB are there" if left > 0 else f"and the weights alone are {-left:.1f} GiB too many"
     return EngineAnswer(needed <= question.available, "" if needed <= question.available else reason, "estimate")
 
 

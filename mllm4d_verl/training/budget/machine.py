@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 from dataclasses import dataclass, fields, replace
@@ -43,8 +44,8 @@ class Machine:
         """
         given = {key: value for key, value in options.items() if value is not None}
         for key, value in given.items():
-            if value <= 0:
-                raise InputError(f"must be positive, got {value:g}", field="--" + key.replace("_", "-"))
+            if not math.isfinite(value) or value <= 0:
+                raise InputError(f"must be a positive number, got {value:g}", field="--" + key.replace("_", "-"))
         return replace(self, **given)  # type: ignore[arg-type]
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from omegaconf.errors import ConfigAttributeError
+
+from mllm4d_verl.data_tools.errors import InputError
+
 
 @dataclass(frozen=True)
 class RolloutSettings:
@@ -94,7 +98,40 @@ def read_settings(config: Any, stage: str) -> StageSettings:
     Args:
         config: from `Recipe.compose`.
         stage: "sft", "cold-start" or "grpo".
+
+    Raises:
+        InputError: a setting that memory depends on is missing, or is no positive number where it has to be one.
     """
+    try:
+        settings = _read(config, stage)
+    except (ConfigAttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            f"the configuration does not say what {stage} costs: {str(error).splitlines()[0]}", field="overrides"
+        ) from error
+    rollout = settings.rollout
+    counts = {"trainer.n_gpus_per_node": settings.gpus, "trainer.nnodes": settings.nodes}
+    counts[settings.keys["micro_batch"]] = settings.micro_batch_tokens
+    if rollout is not None:
+        prefix = "actor_rollout_ref.rollout"
+        counts |= {
+            f"{prefix}.tensor_model_parallel_size": rollout.tensor_parallel,
+            f"{prefix}.max_num_seqs": rollout.max_num_seqs,
+            f"{prefix}.max_num_batched_tokens": rollout.max_num_batched_tokens,
+            f"{prefix}.log_prob_max_token_len_per_gpu": rollout.log_prob_tokens,
+            f"{prefix}.n": rollout.answers,
+        }
+    for key, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise InputError(f"must be a positive number, got {count!r}", field=key)
+    if rollout is not None and rollout.tensor_parallel > settings.world:
+        raise InputError(
+            f"an engine on {rollout.tensor_parallel} GPUs does not fit {settings.world} of the run",
+            field="actor_rollout_ref.rollout.tensor_model_parallel_size",
+        )
+    return settings
+
+
+def _read(config: Any, stage: str) -> StageSettings:
     grpo = stage == "grpo"
     model = config.actor_rollout_ref.model if grpo else config.model
     data, trainer = config.data, config.trainer

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mllm4d_verl.data_tools.errors import InputError
+
+_LONGEST_SIDE = 16_384  # pixels: above 8K video, and what a slip of the keyboard gives
 _TEXT_TOKENS = 512  # st_cot system text, question and options with Qwen's tokenizer, rounded up
 _DEFAULT_FRAMES = 32  # what question rows sample; [P] of the paper
 
@@ -48,6 +51,10 @@ def count_tokens(architecture: Any, config: Any, stage: str, frame_size: tuple[i
 
     geometry = QWEN3_VL if architecture.model_type == "qwen3_vl" else QWEN2_5_VL
     data, (width, height) = config.data, frame_size
+    if not all(1 <= side <= _LONGEST_SIDE for side in frame_size):
+        raise InputError(
+            f"a frame has sides of 1 to {_LONGEST_SIDE} pixels, got {width}x{height}", field="--frame-size"
+        )
     frames = data.num_frames or _DEFAULT_FRAMES
     tokens = video_tokens(geometry, frames, height, width, data.min_pixels, data.max_pixels)
     time, rows, columns = geometry.grid(frames, height, width, data.min_pixels, data.max_pixels)
