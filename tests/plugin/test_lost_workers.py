@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections import defaultdict
 from types import SimpleNamespace
@@ -18,9 +19,12 @@ from mllm4d_verl.verl_compat import lost_workers
 def ray_here():
     import ray
 
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    yield ray
-    ray.shutdown()
+    # A folder of its own, with a short name for its sockets: a Ray that starts removes old sessions of its folder.
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        local = {"address": "local", "num_cpus": 1, "include_dashboard": False, "_temp_dir": folder}
+        ray.init(**local, log_to_driver=False, configure_logging=False)
+        yield ray
+        ray.shutdown()
 
 
 @pytest.fixture
