@@ -132,7 +132,7 @@ def test_lmms_eval_finds_the_task_and_scores_it_as_we_do(python, benchmark, tmp_
 
     results = json.loads(next((tmp_path / "out").rglob("*_results.json")).read_text())["results"][task.name]
     figures = {name.removesuffix(",none"): value for name, value in results.items() if name.endswith(",none")}
-    ours = score_benchmark(Answered(benchmark, benchmark.items, tuple(responses), "", "file", (), ()))
+    ours = score_benchmark(Answered(benchmark, benchmark.items, tuple(responses), (0,) * 6, "", "file", (), ()))
     expected = {
         "accuracy": ours.overall.strict.estimate,
         "accuracy_over_valid": ours.overall.accuracy_over_valid,
