@@ -31,7 +31,7 @@ RECIPES = {"8b": "qwen3_vl_8b", "2b": "qwen3_vl_2b", "tiny": "tiny_cpu"}
 FRAME_SIDES = {"8b": 512, "2b": 384, "tiny": 64}
 # Bytes of one safetensors file: with one tensor more, all that is ever in memory. 1 GiB makes about 20 files of 8B.
 SHARD_BYTES = 2**30
-WEIGHT_STD = 0.02  # of the matrices, as transformers initializes Qwen3-VL
+WEIGHT_STD = 0.02  # standard deviation of the weight matrices; transformers initializes Qwen3-VL with it
 POLL_SECONDS = 0.2  # how exactly the end of an SFT step is seen; verl's SFT trainer writes no step times
 CLIPS = 16  # rendered clips: more than a step needs, few enough that rendering takes minutes
 MAX_POSITIONS = 16384  # tokens: more than max_model_len of every recipe
@@ -95,7 +95,7 @@ def write_model(folder: Path, name: str, config: Any, processor: str | None, see
         name: key of RECIPES.
         config: transformers configuration; None for the tiny model, which has its own.
         processor: folder or hub name of a released processor; None makes a stand-in whose vocabulary is padded.
-        seed: of the weights.
+        seed: number that the random weights are drawn by.
     """
     from transformers import AutoProcessor
 

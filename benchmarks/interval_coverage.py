@@ -48,7 +48,7 @@ class Case:
         clips: how many.
         questions: key of QUESTIONS.
         truth: true accuracy; for a difference the true gain.
-        correlation: of answers about one clip, 0 for none to 1.
+        correlation: how much two answers about one clip agree beyond chance, from 0 to 1.
     """
 
     figure: str

@@ -27,10 +27,10 @@ _numbers = itertools.count()
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends well, and vanishes when it does not.
 
-    The suffix is kept, since writers such as ffmpeg or OpenCV choose the format by it. Folders are created. A link is
-    followed: what it points to is replaced, not the link. What is no regular file (`/dev/stdout`, a named pipe) gets
-    the finished content written into it. A file that is replaced keeps its permissions. Temporary files of killed
-    processes are removed.
+    The suffix is kept, since writers such as ffmpeg or OpenCV choose the format by it. Folders are created. Where
+    `path` is a link, the file that it points to is replaced, and the link stays. A device or a named pipe
+    (`/dev/stdout`) gets the finished content written into it. A file that is replaced keeps its permissions. Temporary
+    files of killed processes are removed.
 
     Raises:
         InputError: `path` is a folder.

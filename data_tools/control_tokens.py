@@ -64,9 +64,10 @@ def guard_columns(columns: Mapping[str, Any], mode: str = REFUSE, special: Colle
     """Columns of a row none of whose texts holds a control token: a template may use any of them.
 
     Args:
-        columns: of a QARow, with `meta` decoded.
+        columns: the columns of a QARow by name, with `meta` decoded.
         mode: `refuse` raises; `plain` writes each token so that it is text.
-        special: what the tokenizer in use has beyond the known forms; see `special_tokens_of`.
+        special: special tokens of the tokenizer in use, which are looked for beside the known forms; see
+            `special_tokens_of`.
 
     Raises:
         InputError: mode `refuse` and a control token; names the row and the column.

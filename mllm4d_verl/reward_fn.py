@@ -191,7 +191,7 @@ def _other_scorer(other_sources: str | None) -> Callable[..., Any]:
     """The function that scores rows of other sources.
 
     Raises:
-        InputError: it is not there, or does not take (data_source, solution_str, ground_truth, extra_info).
+        InputError: it is not there, or is no plain function.
     """
     if other_sources in (None, VERL):
         from verl.utils.reward_score import default_compute_score
@@ -217,12 +217,12 @@ def _other_scorer(other_sources: str | None) -> Callable[..., Any]:
 
 
 def _as_ours(reward: STReward, data_source: str, scorer: Callable[..., Any], arguments: tuple) -> dict[str, float]:
-    """What another scorer returns, with the keys of the ST-reward.
+    """What another scorer returns for these arguments of `compute_score`, with the keys of the ST-reward.
 
     Raises:
         InputError: it has no rule for the source, or returns no finite score.
     """
-    name = f"{scorer.__module__}.{scorer.__name__}"
+    name = f"{getattr(scorer, '__module__', '')}.{getattr(scorer, '__qualname__', type(scorer).__name__)}".lstrip(".")
     try:
         result = scorer(*arguments)
     except NotImplementedError as error:

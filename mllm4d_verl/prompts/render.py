@@ -204,7 +204,7 @@ def _render(template: jinja2.Template, context: Mapping[str, Any]) -> str:
             field=missing.group(1) if missing else None,
             remedy="Fill the column, or choose another data.prompt_template (`direct` needs no response)",
         ) from error
-    except (Exception, RecursionError) as error:  # whatever a template does wrong is its author's to mend
+    except Exception as error:  # whatever a template does wrong is its author's to mend
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == template.filename
         ]
