@@ -1,13 +1,10 @@
 """Fixtures that several folders share: small videos and the processors of both model families."""
 
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-
-os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
 
 
 @pytest.fixture
@@ -49,6 +46,17 @@ def write_video():
         return path
 
     return write
+
+
+@pytest.fixture
+def read_by_us(monkeypatch):
+    """qwen_vl_utils decodes as this package does, so that what it does to the frames afterwards can be compared."""
+    from qwen_vl_utils import vision_process
+
+    from mllm4d_verl.verl_compat import video_reader
+
+    monkeypatch.setitem(vision_process.VIDEO_READER_BACKENDS, "ours", video_reader.read)
+    monkeypatch.setattr(vision_process, "get_video_reader_backend", lambda: "ours")
 
 
 @pytest.fixture(scope="session", params=["qwen3_vl", "qwen2_5_vl"])

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..readers.media import VideoFrames
 from ..schema import Clip4D, PathLike
+from ..video import VideoFrames
 from .store import AnnotationFolder
 
 Image = NDArray[np.uint8]

@@ -32,6 +32,7 @@ from ..geometry import invert_pose, transform_points
 from ..schema import MAX_POINTS_PER_OBJECT
 from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Reader, SourceObject, StereoClip
+from ..video import ImageFrames
 from .checks import (
     check_gapless,
     check_map_size,
@@ -44,7 +45,7 @@ from .checks import (
     read_bytes,
     read_png,
 )
-from .media import ImageFrames, PairedClip
+from .media import PairedClip
 
 FloatArray = NDArray[np.float64]
 

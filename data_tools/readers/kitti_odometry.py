@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..stereo.clip import ClipRef, Reader, StereoClip, check_same_frames
+from ..video import ImageFrames, list_images
 from .calibration_file import ImageSize, camera_shift, kitti_camera, read_projections
 from .checks import (
     check_gapless,
@@ -27,7 +28,7 @@ from .checks import (
     read_number_rows,
     start_at_first,
 )
-from .media import ImageFrames, PairedClip, list_images
+from .media import PairedClip
 from .pair import rate_of_times, rising, unique
 
 FloatArray = NDArray[np.float64]

@@ -23,6 +23,7 @@ from ..errors import InputError
 from ..geometry import invert_pose, transform_points
 from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Reader, SourceObject, StereoClip, StereoPair, check_same_frames
+from ..video import ImageFrames
 from .calibration_file import ImageSize, camera_shift, kitti_camera, read_kitti_table, read_projections
 from .checks import (
     check_gapless,
@@ -35,7 +36,7 @@ from .checks import (
     start_at_first,
 )
 from .kitti_odometry import KITTI_FPS, KITTI_LICENSE, SPLIT_OPTIONS, numbered_images, read_poses, split_refs
-from .media import ImageFrames, PairedClip
+from .media import PairedClip
 from .pair import unique
 
 FloatArray = NDArray[np.float64]

@@ -16,9 +16,10 @@ import numpy as np
 from ..errors import InputError
 from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Image, Reader, StereoClip
+from ..video import FrameSource, VideoFrames, is_video, natural_key
 from .calibration_file import ImageSize, StereoCalibration, find_calibration, read_calibration
 from .checks import check_options, choice_option, file_name, number_option, pinhole
-from .media import FrameSource, PairedClip, VideoFrames, is_video, natural_key
+from .media import PairedClip
 from .pair import EYES, unique
 
 SIDE_BY_SIDE = "sbs"
@@ -177,11 +178,12 @@ def packing(whole: FrameSource, layout: str) -> str:
     """
     if layout != "auto":
         return layout
-    told = _calibration_layout(whole.path)
+    path = Path(whole.path)
+    told = _calibration_layout(path)
     if told:
         return told
     for name, words in _NAME_WORDS.items():
-        if words.search(whole.path.stem):
+        if words.search(path.stem):
             return name
     shape = whole.width / whole.height
     if shape >= _SURELY_SIDE_BY_SIDE:

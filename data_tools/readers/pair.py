@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..stereo.clip import ClipRef, Reader, StereoClip, check_same_frames
+from ..video import FrameSource, ImageFrames, is_video, list_images, open_frames
 from .calibration_file import ImageSize, find_calibration, read_calibration
 from .checks import (
     check_options,
@@ -22,7 +23,7 @@ from .checks import (
     read_number_rows,
     start_at_first,
 )
-from .media import FrameSource, ImageFrames, PairedClip, is_video, list_images, open_frames
+from .media import PairedClip
 
 #: Names of the two eyes, without a suffix, that are looked for in this order.
 EYES = (

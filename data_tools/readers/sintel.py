@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..geometry import invert_pose
 from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Reader, StereoClip
+from ..video import ImageFrames, read_image
 from .checks import (
     check_gapless,
     check_map_size,
@@ -37,7 +38,7 @@ from .checks import (
     start_at_first,
     steady_stretches,
 )
-from .media import ImageFrames, PairedClip, read_image
+from .media import PairedClip
 
 FloatArray = NDArray[np.float64]
 

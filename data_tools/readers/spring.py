@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..geometry import invert_pose
 from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Reader, StereoClip
+from ..video import ImageFrames
 from .checks import (
     check_gapless,
     check_options,
@@ -35,7 +36,7 @@ from .checks import (
     start_at_first,
     steady_stretches,
 )
-from .media import ImageFrames, PairedClip
+from .media import PairedClip
 
 BASELINE_M = 0.065
 LICENSE = "CC BY 4.0"

@@ -24,8 +24,9 @@ from ..errors import InputError
 from ..geometry import invert_pose, transform_points
 from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Reader, SourceObject, StereoClip, StereoPair
+from ..video import VideoFrames, open_frames
 from .checks import check_options, check_rigid, number_option, start_at_first
-from .media import PairedClip, VideoFrames, open_frames
+from .media import PairedClip
 from .track_objects import moving_objects
 from .vr180 import (
     DEFAULT_BASELINE_M,

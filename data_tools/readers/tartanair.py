@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 from ..errors import InputError
 from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Reader, StereoClip
+from ..video import ImageFrames
 from .checks import (
     check_gapless,
     check_map_size,
@@ -31,7 +32,7 @@ from .checks import (
     read_number_rows,
     start_at_first,
 )
-from .media import ImageFrames, PairedClip
+from .media import PairedClip
 
 FloatArray = NDArray[np.float64]
 

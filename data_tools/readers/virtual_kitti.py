@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..geometry import invert_pose, transform_points
 from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Reader, SourceObject, StereoClip
+from ..video import ImageFrames
 from .checks import (
     check_gapless,
     check_map_size,
@@ -43,7 +44,7 @@ from .checks import (
     read_text,
     start_at_first,
 )
-from .media import ImageFrames, PairedClip
+from .media import PairedClip
 
 FloatArray = NDArray[np.float64]
 

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..stereo.camera import StereoCamera
 from ..stereo.clip import ClipRef, Image, Reader, StereoClip, StereoPair
+from ..video import FrameSource, is_video, open_frames
 from .checks import check_options, check_rigid, file_name, number_option, pinhole, read_text
-from .media import FrameSource, is_video, open_frames
 from .pair import unique
 
 FloatArray = NDArray[np.float64]

@@ -19,9 +19,9 @@ import numpy as np
 from ..errors import InputError
 from ..stereo.clip import ClipRef, Reader, StereoClip
 from ..stereo.rectify import RawStereoCalibration
+from ..video import VideoFrames, is_video, natural_key
 from .calibration_file import ImageSize, StereoCalibration, naming_file
 from .checks import check_options, file_name, pinhole, read_text
-from .media import VideoFrames, is_video, natural_key
 from .packed import SIDE_BY_SIDE, packed_clip, split
 from .pair import unique
 

@@ -1,4 +1,4 @@
-"""Frames to an mp4 that decord, OpenCV and PyAV read, the same bytes every time."""
+"""Frames to an mp4 that OpenCV and PyAV read, the same bytes every time."""
 
 from __future__ import annotations
 

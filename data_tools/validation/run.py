@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from ..formats.base import Options, PathLike
 from ..qa_table import RowProblem, check_table
 from ..released import DEFAULT_NUM_FRAMES, rebase_video
 from ..schema import QA_SCHEMA
+from ..video.location import exists, join
 from .across import ClipSplits, Repeats, question_keys, repeated_options
 from .pieces import Piece, iter_pieces
 
@@ -196,11 +196,11 @@ class _Videos:
 
     def _look(self, name: str) -> int | str:
         if name not in self.frames:
-            self.frames[name] = self._state(os.path.join(self._folder, name))
+            self.frames[name] = self._state(join(self._folder, name))
         return self.frames[name]
 
     def _state(self, path: str) -> int | str:
-        if not os.path.isfile(path):
+        if not exists(path):
             self.missing += 1
             return f"the video {path} does not exist"
         if self._probe is None:

@@ -32,7 +32,7 @@ def preview(
     from dataclasses import asdict
 
     from mllm4d_verl.data_tools.formats import Options, detect
-    from mllm4d_verl.video.element import resolve_video
+    from mllm4d_verl.video.element import video_element
     from mllm4d_verl.video.preview import describe, draw_preview, preview_row
 
     if row is not None and id is not None:
@@ -60,7 +60,7 @@ def preview(
     for line in describe(question, made):
         say(line)
     if out is not None:
-        draw_preview(out, question, made, resolve_video(question.video, media_root, folder))
+        draw_preview(out, question, made, video_element(question, media_root, folder))
         say(str(out))
     if json:
         emit_json({"id": question.id, "out": out and str(out), **asdict(made)})

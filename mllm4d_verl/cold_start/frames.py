@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.data_tools.readers.media import VideoFrames
 from mllm4d_verl.data_tools.sampling import sample_frame_indices
+from mllm4d_verl.data_tools.video import open_frames
 
 
 def sampled_frames(video: str, num_frames: int, max_pixels: int) -> list[np.ndarray]:
@@ -18,17 +16,13 @@ def sampled_frames(video: str, num_frames: int, max_pixels: int) -> list[np.ndar
     Raises:
         InputError: the video is missing, does not decode, or is shorter than that.
     """
-    source = VideoFrames(Path(video))
+    source = open_frames(video, as_shown=True)
     try:
         indices = sample_frame_indices(source.num_frames, num_frames)
     except InputError as error:
         raise InputError(error.problem, file=video, field=error.field, remedy=error.remedy) from None
     scale = min(1.0, (max_pixels / (source.width * source.height)) ** 0.5)
+    if scale == 1.0:
+        return list(source.frames_at(indices))
     size = (max(1, int(source.width * scale)), max(1, int(source.height * scale)))
-    wanted = set(indices)
-    found = {
-        number: frame if scale == 1.0 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        for number, frame in enumerate(source.frames(0, indices[-1] + 1))
-        if number in wanted
-    }
-    return [found[number] for number in indices]
+    return [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in source.frames_at(indices)]

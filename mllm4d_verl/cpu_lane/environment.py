@@ -14,8 +14,6 @@ def cpu_lane_environment() -> dict[str, str]:
         "VLLM_CPU_KVCACHE_SPACE": "1",
         # Trainer and engine share the cores. vLLM would pin its threads to one each.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        # torchcodec's wheels are CUDA builds; qwen_vl_utils prefers torchcodec where it finds it.
-        "FORCE_QWENVL_VIDEO_READER": "decord",
         # Both fork after the tokenizers' threads have started, which they warn about at every step.
         "TOKENIZERS_PARALLELISM": "false",
         # Ray starts its workers at niceness 15: beside one other busy process they would get a thirtieth of a core.

@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from qwen_vl_utils import fetch_image
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from mllm4d_verl.data_tools.control_tokens import REFUSE, rows_with_control_tokens
@@ -27,7 +28,8 @@ from mllm4d_verl.datasets.reader import (
     read_rows,
 )
 from mllm4d_verl.video import VideoGeometry, probe_video, video_tokens
-from mllm4d_verl.video.frames import load_video, process_cache, qwen_reader
+from mllm4d_verl.video.frames import load_video, process_cache
+from mllm4d_verl.video.reading import DEFAULT_TIME_LIMIT_S
 
 _MEDIA = "<(image|audio)>"
 
@@ -38,8 +40,8 @@ class MLLM4DDataset(RLHFDataset):
     It differs from RLHFDataset in three places: how files become rows, how long prompts are measured (from sizes,
     without decoding), and how videos are read (each clip once per process, not once per rollout).
 
-    Config (`data=mllm4d`): the keys of `PromptOptions`, and `frame_cache_mb`, the memory of each process for decoded
-    frames.
+    Config (`data=mllm4d`): the keys of `PromptOptions`; `frame_cache_mb`, the memory of each process for decoded
+    frames; and `video_time_limit_s`, the seconds that reading one video may take.
     """
 
     def _read_files_and_tokenize(self) -> None:
@@ -87,7 +89,7 @@ class MLLM4DDataset(RLHFDataset):
         geometry = VideoGeometry.from_processor(self.processor)
         length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
         for video in videos:
-            info = probe_video(video["video"])
+            info = probe_video(video)
             length += video_tokens(
                 geometry,
                 video["nframes"],
@@ -97,6 +99,7 @@ class MLLM4DDataset(RLHFDataset):
                 video.get("max_pixels"),
                 total_frames=info.num_frames,
                 fps=info.fps,
+                irregular_times_s=info.irregular_times_s,
                 count_text_tokens=lambda stamp: len(tokenizer(stamp, add_special_tokens=False)["input_ids"]),
             )
             length -= 3  # what the template wrote for it: vision start, video pad, vision end
@@ -116,12 +119,13 @@ class MLLM4DDataset(RLHFDataset):
         ]
         megabytes = config.get("frame_cache_mb")
         cache = process_cache(None if megabytes is None else int(megabytes) * 2**20)
+        limit_s = config.get("video_time_limit_s", DEFAULT_TIME_LIMIT_S)
         images = [
-            qwen_reader().fetch_image(entry, image_patch_size=image_patch_size)
+            fetch_image(entry, image_patch_size=image_patch_size)
             for entry in entries
             if "image" in entry or "image_url" in entry
         ]
-        videos = [load_video(entry, image_patch_size, cache) for entry in entries if "video" in entry]
+        videos = [load_video(entry, image_patch_size, cache, limit_s) for entry in entries if "video" in entry]
         return images or None, videos or None, cls._extract_audio_info(messages)
 
 

@@ -41,9 +41,10 @@ class MLLM4DSFTDataset(Dataset):
         parquet_files: one file or several, of one kind.
         tokenizer: unused; the processor's tokenizer counts.
         config: verl's `data` config: the keys of `PromptOptions`, max_length, truncation (`error`, or `right` to cut
-            replies), loss_weights (see `read_loss_weights`), frame_cache_mb, and `cache_rows`: how many encoded rows to
-            keep in memory (0). Rows about the same clip share its pixels: 0.9 MB for 8 frames of 96x96, 19 MB for 32 of
-            224x224. With worker processes each keeps its own, for one epoch; set data.num_workers=0 with it.
+            replies), loss_weights (see `read_loss_weights`), frame_cache_mb and video_time_limit_s (see
+            `MLLM4DDataset`), and `cache_rows`: how many encoded rows to keep in memory (0). Rows about the same clip
+            share its pixels: 0.9 MB for 8 frames of 96x96, 19 MB for 32 of 224x224. With worker processes each keeps
+            its own, for one epoch; set data.num_workers=0 with it.
         processor: of the model.
         max_samples: at most so many rows; -1 takes all.
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mllm4d_verl.data_tools.control_tokens import REFUSE
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.data_tools.video.location import exists
 from mllm4d_verl.datasets.options import DEFAULT_TEMPLATE, PromptOptions
 from mllm4d_verl.datasets.question_rows import QuestionRows, SourceRow
 from mllm4d_verl.datasets.reader import FileKind, as_file_list, at, file_kind, read_rows
@@ -88,7 +89,7 @@ def validate_rows(
         except InputError as error:
             raise at(source, error) from error
     videos = _first_rows_of_videos(rows, options)
-    num_decoded = _check_videos(videos, max_decoded_videos) if check_media else 0
+    num_decoded = _check_videos(videos, options, max_decoded_videos) if check_media else 0
     return DataSummary(len(rows), len(videos), num_decoded, dict(Counter(source.row.task for source in rows)))
 
 
@@ -112,9 +113,9 @@ def _first_rows_of_videos(rows: QuestionRows, options: PromptOptions) -> dict[st
     return videos
 
 
-def _check_videos(videos: dict[str, SourceRow], max_decoded: int) -> int:
+def _check_videos(videos: dict[str, SourceRow], options: PromptOptions, max_decoded: int) -> int:
     for path, source in videos.items():
-        if not os.path.isfile(path):
+        if not exists(path):
             raise InputError(
                 f"the video {path} does not exist",
                 file=source.file,
@@ -122,14 +123,13 @@ def _check_videos(videos: dict[str, SourceRow], max_decoded: int) -> int:
                 field="video",
                 remedy="Restore it, or point data.media_root to the folder that the rows' paths start from",
             )
-    listed = list(videos.items())
+    listed = list(videos.values())
     step = max(1, -(-len(listed) // max_decoded))
     chosen = listed[::step]
 
-    def check(item: tuple[str, SourceRow]) -> InputError | None:
-        path, source = item
+    def check(source: SourceRow) -> InputError | None:
         try:
-            check_video(path, source.row.num_frames)
+            check_video(options.video_element(source.row, source.folder), source.row.num_frames)
         except InputError as error:
             return at(source, error)
         return None

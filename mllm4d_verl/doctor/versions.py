@@ -27,7 +27,7 @@ OPTIONAL: dict[str, str] = {
     "tensorboard": "trainer.logger=tensorboard",
     "pylatexenc": "verl's scorer of mathematics",
     "mathruler": "verl's scorer of geo3k",
-    "torchcodec": "another reader of videos; this package reads with decord",
+    "torchcodec": "a reader of videos for verl's own datasets; this package reads with PyAV",
     "torchaudio": "audio models",
     "pybind11": "data indexes of Megatron",
     # Tests of verl itself, which its extra `verl-core` lists.

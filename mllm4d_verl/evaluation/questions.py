@@ -116,13 +116,13 @@ def describe_media(job: GenerationJob, requests: Sequence[Request], geometry: Vi
     if job.control == BLIND:
         return {"num_frames": {}, "frame_size": {}, "sampled_fps": None}
     for video in (request.question.video for request in requests if request.sample == 0):
-        info, count = probe_video(video["video"]), video["nframes"]
+        info, count = probe_video(video), video["nframes"]
         _, rows, columns = geometry.grid(
             count, info.height, info.width, video.get("min_pixels"), video.get("max_pixels")
         )
         frames[str(count)] += 1
         sizes[f"{rows * geometry.patch_size}x{columns * geometry.patch_size}"] += 1
-        whole_s = info.num_frames / info.fps
+        whole_s = info.duration_s
         start_s, end_s = video.get("video_start") or 0.0, min(video.get("video_end") or whole_s, whole_s)
         densities.append(round(count / (end_s - start_s), 4))
     return {

@@ -86,6 +86,14 @@ def sample_metadata() -> dict[str, Any]:
     return {"fps": FPS, "total_num_frames": NUM_FRAMES, "frames_indices": list(range(NUM_FRAMES))}
 
 
+def write_video(path: Path) -> str:
+    """Write the sample frames as a video; returns its path."""
+    from mllm4d_verl.data_tools.synthetic.mp4 import write_mp4
+
+    write_mp4(path, sample_frames().permute(0, 2, 3, 1).numpy(), FPS)
+    return str(path)
+
+
 def trainer_config(changes: Mapping[str, Any]) -> Any:
     """verl's `ppo_trainer` with its defaults, read from the composed file that verl ships, and with these changes.
 

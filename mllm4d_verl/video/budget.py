@@ -7,11 +7,14 @@ libraries' own functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mllm4d_verl.data_tools.sampling import sample_frame_indices
+
+#: Frames a second that stand for a clock of milliseconds in the metadata of a video of variable frame rate.
+CLOCK_FPS = 1000.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,12 @@ class VideoGeometry:
         from transformers.models.qwen3_vl import video_processing_qwen3_vl
 
         factor = self.patch_size * self.merge_size
-        height, width = _qwen_vl_utils_size(num_frames, height, width, factor, min_pixels, max_pixels)
+        limits_of_element = {
+            name: pixels
+            for name, pixels in (("min_pixels", min_pixels), ("max_pixels", max_pixels))
+            if pixels is not None
+        }
+        height, width = qwen_vl_utils_size(limits_of_element, num_frames, height, width, factor)
         limits = {"factor": factor, "min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
         if self.limits_whole_video:
             height, width = video_processing_qwen3_vl.smart_resize(
@@ -88,6 +96,7 @@ def video_tokens(
     *,
     total_frames: int | None = None,
     fps: float | None = None,
+    irregular_times_s: Sequence[float] | None = None,
     count_text_tokens: Callable[[str], int] | None = None,
 ) -> int:
     """Tokens of one video in the prompt: visual tokens, vision start and end marks, timestamps.
@@ -95,7 +104,8 @@ def video_tokens(
     Args:
         geometry: `VideoGeometry.from_processor(processor)`, or QWEN3_VL / QWEN2_5_VL for planning.
         num_frames, height, width, min_pixels, max_pixels: see `VideoGeometry.grid`.
-        total_frames, fps: of the file. Timestamps come from them; without them every stamp counts as "<10.0 seconds>".
+        total_frames, fps, irregular_times_s: of the file (see `VideoInfo`). Timestamps come from them; without them
+            every stamp counts as "<10.0 seconds>".
         count_text_tokens: tokens of a text; None counts characters up to the digits' end plus " seconds" and ">",
             which is what Qwen's tokenizer makes of a stamp.
 
@@ -110,7 +120,12 @@ def video_tokens(
     if total_frames is None or fps is None:
         stamps = ["<10.0 seconds>"] * time
     else:
-        stamps = _timestamps(sample_frame_indices(total_frames, num_frames), fps, geometry.temporal_patch_size)
+        indices = sample_frame_indices(total_frames, num_frames)
+        if irregular_times_s is None:
+            seconds = [index / fps for index in indices]
+        else:  # as the metadata tell them, see `reading.read_video`
+            seconds = [round(irregular_times_s[index] * CLOCK_FPS) / CLOCK_FPS for index in indices]
+        stamps = _timestamps(seconds, geometry.temporal_patch_size)
     return visual + sum(count(stamp) + 2 for stamp in stamps) + (2 if _keeps_outer_marks() else 0)
 
 
@@ -125,24 +140,33 @@ def _keeps_outer_marks() -> bool:
     return "replace_video_token" in vars(Qwen3VLProcessor)
 
 
-def _timestamps(frame_indices: list[int], fps: float, group: int) -> list[str]:
+def _timestamps(seconds: list[float], group: int) -> list[str]:
     """The texts Qwen3VLProcessor writes: the mean time of the first and the last frame of every group."""
-    seconds = [index / fps for index in frame_indices]
     return [f"<{(seconds[i] + seconds[i + group - 1]) / 2:.1f} seconds>" for i in range(0, len(seconds), group)]
 
 
-def _qwen_vl_utils_size(
-    num_frames: int, height: int, width: int, factor: int, min_pixels: int | None, max_pixels: int | None
+def qwen_vl_utils_size(
+    element: Mapping[str, Any], num_frames: int, height: int, width: int, factor: int
 ) -> tuple[int, int]:
-    """Height and width after qwen_vl_utils.fetch_video, whose own limits depend on the number of frames."""
-    from mllm4d_verl.video.frames import qwen_reader
+    """Height and width after qwen_vl_utils.fetch_video, whose own limits depend on the number of frames.
 
-    qwen = qwen_reader()
-    if min_pixels is None:
-        min_pixels = qwen.VIDEO_MIN_TOKEN_NUM * factor**2
-    total = qwen.MODEL_SEQ_LEN * factor**2 * 0.9
+    Args:
+        element: the video element, of which `min_pixels`, `max_pixels`, `total_pixels`, `resized_height` and
+            `resized_width` count here.
+        num_frames, height, width: frames sampled, pixels of a frame before.
+        factor: both sides become multiples of it, in pixels.
+
+    Raises:
+        ValueError: one side is more than 200 times the other.
+    """
+    from qwen_vl_utils import vision_process as qwen
+
+    if "resized_height" in element and "resized_width" in element:
+        return qwen.smart_resize(element["resized_height"], element["resized_width"], factor=factor)
+    min_pixels = element.get("min_pixels", qwen.VIDEO_MIN_TOKEN_NUM * factor**2)
+    total = element.get("total_pixels", qwen.MODEL_SEQ_LEN * factor**2 * 0.9)
     ceiling = max(
         min(qwen.VIDEO_MAX_TOKEN_NUM * factor**2, total / num_frames * qwen.FRAME_FACTOR), int(min_pixels * 1.05)
     )
-    max_pixels = ceiling if max_pixels is None else min(max_pixels, ceiling)
+    max_pixels = min(element.get("max_pixels", ceiling), ceiling)
     return qwen.smart_resize(height, width, factor=factor, min_pixels=min_pixels, max_pixels=max_pixels)

@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mllm4d_verl.data_tools.errors import InputError
+from mllm4d_verl.data_tools.video.location import is_video_name, join
 
 if TYPE_CHECKING:
     from mllm4d_verl.data_tools.schema import QARow
 
 
 def resolve_video(video: str, media_root: str | os.PathLike | None, parquet_dir: str | os.PathLike) -> str:
-    """Absolute path of a row's video: as it stands if absolute, else below `media_root`, else below `parquet_dir`."""
-    base = parquet_dir if media_root is None else os.path.expanduser(media_root)
-    return os.path.abspath(os.path.join(base, video))
+    """Absolute path of a row's video: as it stands if absolute, else below `media_root`, else below `parquet_dir`.
+
+    A remote address (s3://, https://) stays as it is; one as `media_root` is put in front.
+    """
+    return join(parquet_dir if media_root is None else os.path.expanduser(media_root), video)
 
 
 def video_element(
@@ -38,7 +41,8 @@ def video_element(
 
     Returns:
         `{"type": "video", "video": absolute path, "nframes": N, "min_pixels": ..., "max_pixels": ...}`; the pixel
-        limits only where given, and `video_start`, `video_end` in seconds where the row's `meta` has start_s, end_s.
+        limits only where given, `video_start`, `video_end` in seconds where the row's `meta` has start_s, end_s, and
+        `raw_fps` for a folder of images, from the `fps` of `meta`.
 
     Raises:
         InputError: odd or differing `num_frames`, or `min_pixels` above `max_pixels`.
@@ -61,6 +65,8 @@ def video_element(
     if max_pixels is not None:
         element["max_pixels"] = max_pixels
     meta = columns.get("meta")
+    if isinstance(meta, Mapping) and meta.get("fps") is not None and not is_video_name(element["video"]):
+        element["raw_fps"] = float(meta["fps"])
     if isinstance(meta, Mapping) and meta.get("start_s") is not None:  # a benchmark's question about a part
         element["video_start"] = float(meta["start_s"])
         if meta.get("end_s") is not None:

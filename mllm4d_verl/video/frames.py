@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.video.probe import check_video
+from mllm4d_verl.data_tools.video.location import identity
+from mllm4d_verl.video.reading import DEFAULT_TIME_LIMIT_S, is_file_list, read_video
 
 if TYPE_CHECKING:
     import torch
@@ -27,15 +26,12 @@ DEFAULT_CACHE_BYTES = 256 * 2**20  # about 50 clips of 32 frames at 224x224 in e
 
 
 class StoredVideo:
-    """Frames as bytes where that loses nothing, and their metadata."""
+    """(nframes, 3, H, W) uint8 frames and their metadata."""
 
     def __init__(self, frames: torch.Tensor, metadata: dict[str, Any]) -> None:
-        import torch
-
-        small = frames.to(torch.uint8)  # resizing bytes yields bytes, a quarter of the memory; checked all the same
-        self._frames = small if torch.equal(small.to(frames.dtype), frames) else frames
+        self._frames = frames
         self._metadata = metadata
-        self._floats = weakref.ref(frames)
+        self._floats: Callable[[], torch.Tensor | None] = lambda: None
         self._lock = threading.Lock()
 
     @property
@@ -122,13 +118,20 @@ def process_cache(max_bytes: int | None = None) -> FrameCache:
     return _process_cache
 
 
-def load_video(element: Mapping[str, Any], image_patch_size: int, cache: FrameCache | None = None) -> Video:
-    """Frames of a video element as qwen_vl_utils reads and resizes them.
+def load_video(
+    element: Mapping[str, Any],
+    image_patch_size: int,
+    cache: FrameCache | None = None,
+    time_limit_s: float | None = DEFAULT_TIME_LIMIT_S,
+) -> Video:
+    """Frames of a video element: read by the decoder that annotation uses, resized as qwen_vl_utils resizes them.
 
     Args:
-        element: see `video_element`; any form that qwen_vl_utils takes is taken here. Only local files are cached.
+        element: see `video_element`; see `reading.read_video` for what else it may hold. A list of pictures goes to
+            qwen_vl_utils as it is, and is not cached.
         image_patch_size: of the processor, 16 for Qwen3-VL and 14 for Qwen2.5-VL. A side is a multiple of twice it.
         cache: None means the cache of this process.
+        time_limit_s: seconds that reading the video may take; None sets no limit.
 
     Returns:
         (nframes, 3, H, W) float32 in 0..255 and the metadata `{fps, frames_indices, total_num_frames,
@@ -136,42 +139,19 @@ def load_video(element: Mapping[str, Any], image_patch_size: int, cache: FrameCa
         computed from it can be shared too (`processed.process_once`). The metadata is the caller's own.
 
     Raises:
-        InputError: the video is missing, does not decode, or is too short.
+        InputError: the video is missing, does not decode, is too short, or takes too long.
     """
     source = element["video"]
-    if not isinstance(source, str) or source.startswith(("http://", "https://")):
-        return _fetch_video(element, image_patch_size)
-    path = source.removeprefix("file://")
-    element = {**element, "video": path}
-    try:
-        status = os.stat(path)
-    except OSError:
-        check_video(path, element.get("nframes", 2))  # says what is wrong with the file
-        raise
-    key = (path, status.st_mtime_ns, status.st_size, image_patch_size, json.dumps(element, sort_keys=True))
+    if not is_file_list(source) and not isinstance(source, str):
+        from qwen_vl_utils import fetch_video
+
+        return fetch_video(dict(element), image_patch_size=image_patch_size, return_video_metadata=True)
+    files = [source] if isinstance(source, str) else source
+    key = (tuple(identity(file) for file in files), image_patch_size, json.dumps(_settings(element), sort_keys=True))
     cache = _process_cache if cache is None else cache
-    return cache.get(key, lambda: StoredVideo(*_fetch_video(element, image_patch_size))).get()
+    return cache.get(key, lambda: StoredVideo(*read_video(element, image_patch_size, time_limit_s))).get()
 
 
-def qwen_reader():
-    """The module qwen_vl_utils.vision_process, reading with decord unless the user chose another reader.
-
-    The choice is made when the module is first imported. decord is also what `probe_video` asks, so frame counts agree;
-    left alone, qwen_vl_utils takes torchcodec where that is installed, even where it cannot be loaded.
-    """
-    os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
-    from qwen_vl_utils import vision_process
-
-    return vision_process
-
-
-def _fetch_video(element: Mapping[str, Any], image_patch_size: int) -> Video:
-    try:
-        return qwen_reader().fetch_video(dict(element), image_patch_size=image_patch_size, return_video_metadata=True)
-    except Exception as error:
-        path = element["video"]
-        if isinstance(path, str) and not path.startswith("http"):
-            check_video(path, element.get("nframes", 2))
-        raise InputError(
-            f"the video cannot be read ({error})", file=path if isinstance(path, str) else None, field="video"
-        ) from error
+def _settings(element: Mapping[str, Any]) -> dict[str, Any]:
+    """What besides the file decides the frames."""
+    return {name: value for name, value in element.items() if name not in ("type", "video")}

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from mllm4d_verl.data_tools.atomic import atomic_path
 from mllm4d_verl.data_tools.sampling import sample_frame_indices
 from mllm4d_verl.prompts import render_messages
 from mllm4d_verl.video.budget import QWEN3_VL, VideoGeometry, video_tokens
-from mllm4d_verl.video.element import resolve_video
+from mllm4d_verl.video.element import video_element
 from mllm4d_verl.video.probe import check_video
+from mllm4d_verl.video.reading import open_element
 
 if TYPE_CHECKING:
     from mllm4d_verl.data_tools.schema import QARow
@@ -67,8 +67,7 @@ def preview_row(
         InputError: the template, or the video.
     """
     messages = render_messages(row, template)
-    path = resolve_video(row.video, media_root, folder)
-    info = check_video(path, row.num_frames)
+    info = check_video(video_element(row, media_root, folder), row.num_frames)
     indices = sample_frame_indices(info.num_frames, row.num_frames)
     geometry = QWEN3_VL if processor is None else VideoGeometry.from_processor(processor)
     _, rows, columns = geometry.grid(row.num_frames, info.height, info.width, min_pixels, max_pixels)
@@ -85,6 +84,7 @@ def preview_row(
         max_pixels,
         total_frames=info.num_frames,
         fps=info.fps,
+        irregular_times_s=info.irregular_times_s,
         # without a tokenizer: "<12.3 seconds>" is 6 to 8 tokens of Qwen's
         count_text_tokens=count if processor is not None else lambda stamp: len(stamp) // 2,
     )
@@ -95,7 +95,7 @@ def preview_row(
     return Preview(
         messages=messages,
         frame_indices=indices,
-        times_s=[index / info.fps for index in indices],
+        times_s=[info.time_s(index) for index in indices],
         file_width=info.width,
         file_height=info.height,
         width=columns * geometry.patch_size,
@@ -129,15 +129,16 @@ def describe(row: QARow, preview: Preview) -> list[str]:
     return lines
 
 
-def draw_preview(path: Path, row: QARow, preview: Preview, video: str) -> None:
-    """Write a PNG: the frames as the model gets them, numbered and timed, start and end marked, the text below."""
+def draw_preview(path: Path, row: QARow, preview: Preview, element: Mapping[str, Any]) -> None:
+    """Write a PNG: the sampled frames as the model gets them, numbered and timed, ends marked, the text below."""
     import textwrap
 
-    import decord
+    import cv2
     from matplotlib.figure import Figure
 
-    frames = decord.VideoReader(video, num_threads=1, width=preview.width, height=preview.height)
-    pictures = frames.get_batch(preview.frame_indices).asnumpy()
+    size = (preview.width, preview.height)
+    frames = open_element(element).frames_at(preview.frame_indices)
+    pictures = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
     columns = min(_COLUMNS, len(pictures))
     lines = [part for line in describe(row, preview) for part in textwrap.wrap(line, 150) or [""]]
     count = -(-len(pictures) // columns)
@@ -149,7 +150,7 @@ def draw_preview(path: Path, row: QARow, preview: Preview, video: str) -> None:
     )
     for number, picture in enumerate(pictures):
         axis = figure.add_subplot(grid[number // columns, number % columns])
-        axis.imshow(np.asarray(picture), interpolation="nearest")
+        axis.imshow(picture, interpolation="nearest")
         ends = {row.start_frame: "start", row.end_frame: "end"}
         label = f"{number} ({preview.times_s[number]:.2f} s) {ends.get(number, '')}"
         axis.set_title(label, fontsize=8, color="crimson" if number in ends else "black", pad=2)

@@ -201,7 +201,7 @@ class TestDecoding:
     def _decode(cls, dataset, config):
         return asyncio.run(cls.process_multi_modal_info(dataset[0]["raw_prompt"], image_patch_size=16, config=config))
 
-    def test_equals_verls_and_decodes_once(self, build, data_config, qa_file):
+    def test_equals_verls_and_decodes_once(self, read_by_us, build, data_config, qa_file):
         dataset, config = build(qa_file), data_config(frame_cache_mb=64)
         images, videos, audios = self._decode(RLHFDataset, dataset, config)
         cache = process_cache()

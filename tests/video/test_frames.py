@@ -27,7 +27,7 @@ class TestLoadVideo:
             assert metadata["frames_indices"] == sample_frame_indices(total, count)
 
     @pytest.mark.parametrize("patch", [14, 16])
-    def test_equals_qwen_vl_utils_whether_cached_or_not(self, write_video, tmp_path, patch):
+    def test_equals_qwen_vl_utils_whether_cached_or_not(self, read_by_us, write_video, tmp_path, patch):
         element = _element(write_video(tmp_path / "left.mp4", width=120, height=90), min_pixels=784, max_pixels=8000)
         want, want_metadata = fetch_video(element, image_patch_size=patch, return_video_metadata=True)
         cache = FrameCache()

@@ -82,13 +82,12 @@ def _frame_size(config: Any) -> tuple[int, int]:
     """(width, height) of the first training video; where it cannot be read, a square of `data.max_pixels`."""
     from mllm4d_verl.datasets.options import PromptOptions
     from mllm4d_verl.datasets.reader import as_file_list, read_rows
-    from mllm4d_verl.video.element import resolve_video
     from mllm4d_verl.video.probe import probe_video
 
     try:
         options = PromptOptions(media_root=config.data.media_root)
         first = next(iter(read_rows(as_file_list(config.data.train_files), options)))
-        info = probe_video(resolve_video(first.row.video, options.media_root, first.folder))
+        info = probe_video(options.video_element(first.row, first.folder))
     except (InputError, StopIteration, TypeError, OSError):  # no rows yet, or verl's own files: the data check judges
         side = math.isqrt(config.data.max_pixels or _UNKNOWN_PIXELS)
         return side, side

@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
+from video_files import HEIGHT, WIDTH, frame_numbers, moving_frames, write_h264, write_images
 
 from mllm4d_verl.data_tools.synthetic.mp4 import write_mp4
 
+__all__ = ["frame_numbers", "moving_frames", "write_h264", "write_images"]
+
 DATA = Path(__file__).parents[4] / "shared" / "data"
-WIDTH, HEIGHT = 96, 64
 CALIBRATION = {
     "model": "rectified pinhole",
     "width": WIDTH,
@@ -18,40 +18,6 @@ CALIBRATION = {
     "intrinsics": [[90.0, 0.0, 47.5], [0.0, 90.0, 31.5], [0.0, 0.0, 1.0]],
     "baseline_m": 0.12,
 }
-
-
-def moving_frames(count=6, width=WIDTH, height=HEIGHT, seed=0):
-    """(T, H, W, 3): blocks of colour that shift by 4 pixels a frame; grey level of the top left block is 20 * t."""
-    rng = np.random.default_rng(seed)
-    base = rng.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-    frames = np.stack([np.roll(base, 4 * t, axis=1) for t in range(count)])
-    for t in range(count):
-        frames[t, :16, :16] = 20 * (t % 12)
-    return frames
-
-
-def frame_numbers(frames):
-    """Which frame of `moving_frames` each one is, read from its top left block."""
-    return [round(float(frame[4:12, 4:12].mean()) / 20) for frame in frames]
-
-
-def write_h264(path, frames, container_options=None, **codec_options):
-    """Encode with B frames, as phones and cameras do."""
-    with av.open(str(path), "w", options=container_options or {}) as container:
-        stream = container.add_stream("libx264", rate=10, options={"g": "8", "bf": "2", "crf": "12", **codec_options})
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
-def write_images(folder, frames, names="{:06d}.png"):
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, frame in enumerate(frames):
-        cv2.imwrite(str(folder / names.format(number)), np.ascontiguousarray(frame[..., ::-1]))
-    return folder
 
 
 def write_pair(folder, count=6, calibration=CALIBRATION, seed=0):

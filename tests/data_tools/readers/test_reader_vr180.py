@@ -10,9 +10,9 @@ import pytest
 from tiny_scene import turn
 
 from mllm4d_verl.data_tools.errors import InputError
-from mllm4d_verl.data_tools.readers.media import FrameSource
 from mllm4d_verl.data_tools.readers.vr180 import Vr180Clip, Vr180Reader, Vr180View
 from mllm4d_verl.data_tools.synthetic.mp4 import write_mp4
+from mllm4d_verl.data_tools.video import FrameSource
 
 EYE_WIDTH, EYE_HEIGHT = 640, 600
 BOUNDS = (-90.0, 90.0, -90.0, 90.0)
