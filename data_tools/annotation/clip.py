@@ -24,6 +24,7 @@ from ..schema import VIDEO_ABSENT, VIDEO_KEY, Clip4D, ObjectTrack, write_clip
 from ..stereo.alignment import measure_alignment
 from ..stereo.clip import StereoClip
 from ..synthetic.mp4 import write_mp4
+from ..video import VideoFrames
 from .config import AnnotateConfig
 from .learned import FoundByName, load_segmenter
 from .naming import EntityNamer, name_tracks
@@ -269,9 +270,13 @@ class _ShotAnnotation:
     # ---------------------------------------------------------------------------------------------------- files
 
     def _video(self) -> str:
-        """Path of the left video relative to the folder; written where the source has none of just these frames."""
-        if self.view.video is not None and self.view.video.suffix.lower() == ".mp4":
-            return Path(os.path.relpath(self.view.video, self.folder.root)).as_posix()
+        """Path of the left video relative to the folder; written where the source has none of just these frames.
+
+        A source's own file is kept where every decoder gives the annotated frames for it, upright, in the same number.
+        """
+        source = self.view.video
+        if source is not None and source.suffix.lower() == ".mp4" and VideoFrames(source).reads_alike_everywhere:
+            return Path(os.path.relpath(source, self.folder.root)).as_posix()
         path = self.folder.videos / f"{self.name}.mp4"
         height, width = self.shot.left.shape[1:3]
         # Chroma of 4:2:0 needs even sides; the last row or column goes, so that pixel coordinates stay.

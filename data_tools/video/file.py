@@ -22,6 +22,9 @@ from .source import FrameSource, Image
 from .timeline import Timeline, stated_rate, timeline_of_index, timeline_of_packets, timeline_of_times
 
 _REENCODE = "Copy it again from its source, or cut it before that frame"
+#: What browsers, OpenCV and training frameworks decode without further libraries. AV1 and 10 bits are not among it.
+_COMMON_CODECS = frozenset({"h264", "hevc", "mpeg4"})
+_COMMON_PIXELS = frozenset({"yuv420p", "yuvj420p"})
 #: Frames between two that are wanted, from which on a seek to the next key frame costs less than decoding on.
 _WORTH_A_SEEK = 8
 
@@ -76,6 +79,16 @@ class VideoFrames(FrameSource):
         """How the file wants its frames to be shown. Decodes the first frame."""
         with self._open() as video:
             return next((presentation_of(frame, video.stream) for frame in video.decoded()), Presentation())
+
+    @property
+    def reads_alike_everywhere(self) -> bool:
+        """Whether any decoder gives these frames in this number, upright: a common codec, no edit list, no turn."""
+        with self._open() as video:
+            context = video.stream.codec_context
+            common = context.name in _COMMON_CODECS and context.pix_fmt in _COMMON_PIXELS
+            packets = self._packets(video)
+            whole = video.stream.frames in (0, len(packets)) and not any(packet.is_discard for packet in packets)
+        return common and whole and self.stated_presentation.is_plain
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Image]:
         return self.frames_at(range(*slice(start, stop).indices(self.num_frames)))
@@ -191,7 +204,7 @@ class VideoFrames(FrameSource):
 
     def _checked_index(self, video: _OpenVideo) -> Timeline | None:
         stream, entries = video.stream, video.stream.index_entries
-        if video.size is not None and 0 < stream.frames == len(entries):
+        if video.size is not None and (video.lists_all_frames or 0 < stream.frames == len(entries)):
             for number, entry in enumerate(entries):
                 if entry.pos + entry.size > video.size:
                     raise self._cut_off(number, len(entries))
@@ -224,7 +237,7 @@ class VideoFrames(FrameSource):
             raise InputError(
                 f"the file is damaged after frame {len(packets)} ({error.strerror})", file=self.path, remedy=_REENCODE
             ) from None
-        if len(packets) < stream.frames:
+        if len(packets) < stream.frames and not video.lists_all_frames:
             raise self._cut_off(len(packets), stream.frames)
         # Matroska has no frame count, but a duration. That of the file is the video's where nothing else is in it.
         rate, duration = stated_rate(stream) or 0, video.container.duration
@@ -292,6 +305,15 @@ class _OpenVideo:
         self.stream: Any = streams[0]
         self.stream.codec_context.thread_count = 1
         self._is_fresh = True
+
+    @property
+    def lists_all_frames(self) -> bool:
+        """Whether the index is read before the frames and is whole (mp4, mov).
+
+        It lists fewer frames than the header counts where an edit list begins or ends at a key frame: FFmpeg leaves out
+        the others.
+        """
+        return "mp4" in self.container.format.name and len(self.stream.index_entries) > 0
 
     def close(self) -> None:
         self.container.close()

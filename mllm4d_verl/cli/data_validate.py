@@ -37,7 +37,8 @@ def validate(
     def frames_of(video: str) -> int:
         from mllm4d_verl.video.probe import probe_video
 
-        return probe_video(video).num_frames
+        # The rate of a folder of images is the row's affair; only frames are counted here.
+        return probe_video({"video": video, "raw_fps": 1.0}).num_frames
 
     report = validate_set(
         path,

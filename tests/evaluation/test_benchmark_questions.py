@@ -18,8 +18,6 @@ from mllm4d_verl.evaluation.provenance import folder_sha256, model_revision
 from mllm4d_verl.evaluation.questions import load_questions, requests_of
 from mllm4d_verl.evaluation.writer import LockedError, only_writer
 
-pytest.importorskip("decord")
-
 
 @pytest.fixture
 def vlm4d(tmp_path, write_video):

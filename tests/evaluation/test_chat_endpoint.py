@@ -20,8 +20,6 @@ from mllm4d_verl.evaluation.backends.chat_endpoint import answer_requests, check
 from mllm4d_verl.evaluation.job import GenerationJob
 from mllm4d_verl.evaluation.questions import describe_media, load_questions, requests_of
 
-pytest.importorskip("decord")
-
 
 def _load_server():
     spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).with_name("chat_server.py"))

@@ -231,20 +231,22 @@ class TestTimes:
 
 
 class TestCuts:
-    def test_an_edit_list_hides_frames(self, tmp_path):
+    @pytest.mark.parametrize("first", [10, 14])  # a key frame, and one in the middle of a group
+    def test_an_edit_list_hides_frames(self, tmp_path, first):
         whole = encode(tmp_path / "whole.mp4", moving_frames(30), options={"g": 10, "bf": 0})
         ticks = VideoFrames(whole)._timeline.pts
         path = remux(
             whole,
             tmp_path / "a.mp4",
             keep=lambda number, _: number >= 10,
-            shift=-int(ticks[14]),
+            shift=-int(ticks[first]),
             container_options={"avoid_negative_ts": "disabled", "use_editlist": "1"},
         )
         video = VideoFrames(path)
-        assert video.num_frames == 16
-        assert frame_numbers(video.frames()) == [number % 12 for number in range(14, 30)]
-        assert frame_numbers(video.frames_at([0, 12])) == [2, 2]
+        assert video.num_frames == 30 - first
+        assert frame_numbers(video.frames()) == [number % 12 for number in range(first, 30)]
+        assert frame_numbers(video.frames_at([0, 12])) == [first % 12] * 2
+        assert video.reads_alike_everywhere == (first == 10)  # then nothing is hidden
 
     def test_a_file_that_was_trimmed_without_encoding(self):
         path = SHARED / "trimmed_mp4" / "left.mp4"
