@@ -2,8 +2,10 @@
 
     python benchmarks/video_preparation.py [--rollouts 12] [--repeats 3]
 
-A rollout decodes its prompt's video and runs the model's processor three times, as verl's agent loop does. Seconds are
-CPU seconds of this process, so that other work on the machine disturbs less; medians of the repeats.
+A rollout decodes its prompt's video and runs the model's processor three times, as verl's agent loop does. Stock verl
+reads with the reader that qwen_vl_utils finds (torchcodec, decord, or this package's where neither is installed).
+"first step" has empty caches and an empty store; "a later step" has the store of a run before, and empty caches.
+Seconds are CPU seconds of this process, so that other work on the machine disturbs less; medians of the repeats.
 """
 
 from __future__ import annotations
@@ -14,8 +16,6 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-
-os.environ.setdefault("FORCE_QWENVL_VIDEO_READER", "decord")
 
 import cv2
 import numpy as np
@@ -30,25 +30,37 @@ from mllm4d_verl.datasets import MLLM4DDataset, MLLM4DSFTDataset
 from mllm4d_verl.recipes.tiny_cpu.model import build_tiny_model
 from mllm4d_verl.video import frames
 from mllm4d_verl.video.processed import process_once
+from mllm4d_verl.video.store import PLACE, FrameStore
 
 TEXT = "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>\nWhere to?<|im_end|>\n"
-CLIPS = {"96x96, 8 of 48 frames": (96, 48, 8), "512x512, 32 of 150 frames": (512, 150, 32)}
-LIMITS = {"min_pixels": 784, "max_pixels": 50176}
+CLIPS = {  # width, height, frames of the file, frames sampled, most pixels of a frame
+    "96x96, 8 of 48 frames": (96, 96, 48, 8, 50176),
+    "512x512, 32 of 150 frames, 50176 pixels a frame": (512, 512, 150, 32, 50176),
+    "512x512, 32 of 150 frames at full size": (512, 512, 150, 32, 602112),
+    "854x480, 32 of 150 frames at full size": (854, 480, 150, 32, 602112),
+}
+MIN_PIXELS = 784
 
 
-def write_clip(path: Path, side: int, num_frames: int) -> None:
-    background = np.random.default_rng(0).integers(0, 255, (side // 8, side // 8, 3), dtype=np.uint8)
+def write_clip(path: Path, width: int, height: int, num_frames: int) -> None:
+    background = np.random.default_rng(0).integers(0, 255, (height // 8, width // 8 + 1, 3), dtype=np.uint8)
     background = background.repeat(8, 0).repeat(8, 1)
     path.parent.mkdir(parents=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (side, side))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (width, height))
     for index in range(num_frames):
-        writer.write(np.roll(background, index, 1))
+        writer.write(np.roll(background, index, 1)[:, :width])
     writer.release()
 
 
-def group_seconds(dataset_class: type, processor, element: dict, rollouts: int) -> float:
-    """One group of rollouts of one prompt, with empty caches."""
+def group_seconds(
+    dataset_class: type, processor, element: dict, rollouts: int, store: Path | None = None, keep: bool = False
+) -> float:
+    """One group of rollouts of one prompt, with empty caches; the store is emptied unless it is to be kept."""
+    os.environ[PLACE] = "off" if store is None else str(store)
+    if store is not None and not keep:
+        FrameStore(store, 1).clear()
     frames._process_cache = frames.FrameCache()
+    frames._store_settings.clear()
     messages = [{"role": "user", "content": [element]}]
     alive = []  # the agent loop holds the frames of all rollouts of a batch
     start = time.process_time()
@@ -60,9 +72,9 @@ def group_seconds(dataset_class: type, processor, element: dict, rollouts: int) 
     return time.process_time() - start
 
 
-def sft_row_ms(processor, file: Path, num_rows: int, cache_rows: int) -> float:
+def sft_row_ms(processor, file: Path, num_rows: int, cache_rows: int, limits: dict) -> float:
     """Mean over the rows of one clip, after the first row."""
-    config = OmegaConf.create({**LIMITS, "prompt_template": "direct", "max_length": 4096, "cache_rows": cache_rows})
+    config = OmegaConf.create({**limits, "prompt_template": "direct", "max_length": 32768, "cache_rows": cache_rows})
     dataset = MLLM4DSFTDataset(str(file), processor.tokenizer, config, processor)
     _ = dataset[0]
     start = time.process_time()
@@ -81,23 +93,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = build_tiny_model(f"{folder}/model", hidden=32, layers=1, vision_layers=1, max_frame_side=256)
         processor = hf_processor(str(model))
-        for name, (side, total, num_frames) in CLIPS.items():
-            path = Path(folder, str(side), "left.mp4")
-            write_clip(path, side, total)
-            element = {"type": "video", "video": str(path), "nframes": num_frames, **LIMITS}
+        store = Path(folder, "store")
+        for number, (name, (width, height, total, num_frames, max_pixels)) in enumerate(CLIPS.items()):
+            path = Path(folder, str(number), "left.mp4")
+            write_clip(path, width, height, total)
+            limits = {"min_pixels": MIN_PIXELS, "max_pixels": max_pixels}
+            element = {"type": "video", "video": str(path), "nframes": num_frames, **limits}
             print(f"{name}, a group of {options.rollouts} rollouts")
             base = None
-            for label, dataset_class, preprocess in (
-                ("stock verl", RLHFDataset, stock),
-                ("frame cache", MLLM4DDataset, stock),
-                ("frame cache and process_once", MLLM4DDataset, process_once(stock)),
+            for label, dataset_class, preprocess, where, keep in (
+                ("stock verl", RLHFDataset, stock, None, False),
+                ("frame cache", MLLM4DDataset, stock, None, False),
+                ("first step", MLLM4DDataset, process_once(stock), store, False),
+                ("a later step", MLLM4DDataset, process_once(stock), store, True),
             ):
                 BaseVideoProcessor.preprocess = preprocess
                 seconds = statistics.median(
-                    group_seconds(dataset_class, processor, element, options.rollouts) for _ in range(options.repeats)
+                    group_seconds(dataset_class, processor, element, options.rollouts, where, keep)
+                    for _ in range(options.repeats)
                 )
                 base = base or seconds
-                print(f"  {label:30s} {seconds:8.3f} s   {base / seconds:5.1f} times as fast")
+                print(f"  {label:30s} {seconds:8.3f} s   {base / seconds:5.1f} times as fast", flush=True)
             BaseVideoProcessor.preprocess = stock
             rows = [
                 QARow(
@@ -114,8 +130,8 @@ def main() -> None:
                 )
                 for i in range(20)
             ]
-            file = write_qa(Path(folder, f"{side}.parquet"), rows)
-            plain, cached = (sft_row_ms(processor, file, len(rows), cache) for cache in (0, 100))
+            file = write_qa(Path(folder, f"{number}.parquet"), rows)
+            plain, cached = (sft_row_ms(processor, file, len(rows), cache, limits) for cache in (0, 100))
             print(f"  an SFT row: {plain:.1f} ms, with data.cache_rows {cached:.1f} ms, ratio {plain / cached:.1f}")
 
 

@@ -1,10 +1,14 @@
 """Fixtures that several folders share: small videos and the processors of both model families."""
 
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+# Tests keep no frames on the machine's disk; those of the store name a folder of their own.
+os.environ.setdefault("MLLM4D_FRAME_STORE", "off")
 
 
 @pytest.fixture

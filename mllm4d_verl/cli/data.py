@@ -25,6 +25,7 @@ from mllm4d_verl.cli.data_stats import stats
 from mllm4d_verl.cli.data_units import units
 from mllm4d_verl.cli.data_validate import validate
 from mllm4d_verl.cli.data_view import view
+from mllm4d_verl.cli.data_warm import warm
 from mllm4d_verl.cli.output import emit_json
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.terminal import say
@@ -113,6 +114,7 @@ app.command()(leaks)
 app.command()(stats)
 app.command()(units)
 app.command()(preview)
+app.command()(warm)
 
 
 @app.command()

@@ -41,7 +41,8 @@ class MLLM4DDataset(RLHFDataset):
     without decoding), and how videos are read (each clip once per process, not once per rollout).
 
     Config (`data=mllm4d`): the keys of `PromptOptions`; `frame_cache_mb`, the memory of each process for decoded
-    frames; and `video_time_limit_s`, the seconds that reading one video may take.
+    frames; `frame_store_gb`, the size of the store on disk (see `video.store.open_store`); and `video_time_limit_s`,
+    the seconds that reading one video may take.
     """
 
     def _read_files_and_tokenize(self) -> None:
@@ -118,7 +119,7 @@ class MLLM4DDataset(RLHFDataset):
             entry for message in messages if isinstance(message.get("content"), list) for entry in message["content"]
         ]
         megabytes = config.get("frame_cache_mb")
-        cache = process_cache(None if megabytes is None else int(megabytes) * 2**20)
+        cache = process_cache(None if megabytes is None else int(megabytes) * 2**20, config.get("frame_store_gb"))
         limit_s = config.get("video_time_limit_s", DEFAULT_TIME_LIMIT_S)
         images = [
             fetch_image(entry, image_patch_size=image_patch_size)

@@ -1,13 +1,13 @@
 """Decoded and resized frames, kept for the next rollout of the same prompt.
 
 verl decodes a prompt's video once per rollout: twelve times for a group of twelve. The frames stay the same, so each
-process keeps the most recent ones, as bytes.
+process keeps the most recent ones, as bytes, and all processes of a machine share a store on disk (`store.FrameStore`).
 """
 
 from __future__ import annotations
 
 import copy
-import json
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllm4d_verl.data_tools.video.location import identity
 from mllm4d_verl.video.reading import DEFAULT_TIME_LIMIT_S, is_file_list, read_video
+from mllm4d_verl.video.store import PLACE, FrameStore, key_of, open_store
 
 if TYPE_CHECKING:
     import torch
@@ -52,12 +53,19 @@ class FrameCache:
     """Least recently used videos, at most `max_bytes` of frames; safe among threads.
 
     Threads that ask for the same absent key wait for the first of them to load it.
+
+    Attributes:
+        store: where videos are looked for before they are decoded, and put after it; None decodes.
+        hits, misses: how often a video was and was not in memory.
+        decoded: how many were decoded, because the store did not have them either.
     """
 
-    def __init__(self, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+    def __init__(self, max_bytes: int = DEFAULT_CACHE_BYTES, store: FrameStore | None = None) -> None:
         self.max_bytes = max_bytes
+        self.store = store
         self.hits = 0
         self.misses = 0
+        self.decoded = 0
         self._bytes = 0
         self._entries: OrderedDict[Any, StoredVideo] = OrderedDict()
         self._loading: dict[Any, threading.Lock] = {}
@@ -109,12 +117,24 @@ class FrameCache:
 
 
 _process_cache = FrameCache()
+_store_settings: list[tuple[Any, ...]] = []  # of the store that is open: empty before the first use
+_store_lock = threading.Lock()
 
 
-def process_cache(max_bytes: int | None = None) -> FrameCache:
-    """The cache of this process; `max_bytes` sets its limit."""
+def process_cache(max_bytes: int | None = None, store_gb: float | None = None) -> FrameCache:
+    """The cache of this process.
+
+    Args:
+        max_bytes: sets its limit.
+        store_gb: bound of the store behind it, see `store.open_store`.
+    """
     if max_bytes is not None:
         _process_cache.max_bytes = max_bytes
+    settings = (store_gb, os.environ.get(PLACE))
+    with _store_lock:
+        if _store_settings != [settings]:
+            _process_cache.store = open_store(store_gb)
+            _store_settings[:] = [settings]
     return _process_cache
 
 
@@ -130,7 +150,7 @@ def load_video(
         element: see `video_element`; see `reading.read_video` for what else it may hold. A list of pictures goes to
             qwen_vl_utils as it is, and is not cached.
         image_patch_size: of the processor, 16 for Qwen3-VL and 14 for Qwen2.5-VL. A side is a multiple of twice it.
-        cache: None means the cache of this process.
+        cache: None means the cache of this process, with its store.
         time_limit_s: seconds that reading the video may take; None sets no limit.
 
     Returns:
@@ -147,9 +167,24 @@ def load_video(
 
         return fetch_video(dict(element), image_patch_size=image_patch_size, return_video_metadata=True)
     files = [source] if isinstance(source, str) else source
-    key = (tuple(identity(file) for file in files), image_patch_size, json.dumps(_settings(element), sort_keys=True))
-    cache = _process_cache if cache is None else cache
-    return cache.get(key, lambda: StoredVideo(*read_video(element, image_patch_size, time_limit_s))).get()
+    key = key_of([identity(file) for file in files], image_patch_size, _settings(element))
+    cache = process_cache() if cache is None else cache
+    return cache.get(key, lambda: _stored_or_read(cache, key, element, image_patch_size, time_limit_s)).get()
+
+
+def _stored_or_read(
+    cache: FrameCache, key: str, element: Mapping[str, Any], image_patch_size: int, time_limit_s: float | None
+) -> StoredVideo:
+    import torch
+
+    entry = cache.store.get(key) if cache.store is not None else None
+    if entry is not None:
+        return StoredVideo(torch.from_numpy(entry.frames), entry.metadata)
+    frames, metadata = read_video(element, image_patch_size, time_limit_s)
+    cache.decoded += 1
+    if cache.store is not None:
+        cache.store.put(key, frames.numpy(), metadata)
+    return StoredVideo(frames, metadata)
 
 
 def _settings(element: Mapping[str, Any]) -> dict[str, Any]:

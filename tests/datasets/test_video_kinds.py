@@ -1,6 +1,7 @@
 """Rows with every kind of video through RL, SFT and validation."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from video_files import encode, moving_frames, write_h264, write_images
 
 from mllm4d_verl.data_tools.schema import QARow, write_qa
 from mllm4d_verl.datasets import MLLM4DDataset, MLLM4DSFTDataset, validate_rows
+from mllm4d_verl.video.frames import process_cache
 
 SIZE = {"min_pixels": 96 * 64, "max_pixels": 96 * 64}
 TIMES = (0, 40, 90, 120, 700, 720, 1500, 1550, 1600, 3000)  # ms
@@ -72,3 +74,38 @@ def test_validate_command(mllm4d, file):
     done = mllm4d("data", "validate", file, "--probe", "--json")
     report = json.loads(done.stdout.splitlines()[-1])
     assert (report["rows"], report["broken"]) == (5, 0)
+
+
+class TestWarm:
+    def test_a_run_finds_what_was_warmed(self, qwen3_processor, data_config, file, mllm4d, tmp_path, monkeypatch):
+        monkeypatch.setenv("MLLM4D_FRAME_STORE", str(tmp_path / "store"))
+        limits = ("--min-pixels", SIZE["min_pixels"], "--max-pixels", SIZE["max_pixels"])
+        first = json.loads(mllm4d("data", "warm", file, *limits, "--json").stdout.splitlines()[-1])
+        assert {key: first[key] for key in ("videos", "decoded", "unreadable", "entries")} == {
+            "videos": 5,
+            "decoded": 5,
+            "unreadable": 0,
+            "entries": 5,
+        }
+        again = json.loads(mllm4d("data", "warm", file, *limits, "--json").stdout.splitlines()[-1])
+        assert (again["decoded"], again["entries"]) == (0, 5)
+        config = data_config(prompt_template="direct", **SIZE)
+        dataset = MLLM4DDataset(file, qwen3_processor.tokenizer, config, qwen3_processor)
+        before = process_cache().decoded
+        for number in range(5):
+            MLLM4DDataset._process_multi_modal_info(dataset[number]["raw_prompt"], 16, config)
+        assert process_cache().decoded == before
+
+    def test_videos_that_cannot_be_read_are_named_and_the_others_are_done(self, file, mllm4d, tmp_path, monkeypatch):
+        monkeypatch.setenv("MLLM4D_FRAME_STORE", str(tmp_path / "store"))
+        (tmp_path / "b.mp4").write_bytes(b"no")
+        done = mllm4d("data", "warm", file)
+        assert done.returncode == 2
+        assert re.search(r"row 1, field video: \S+b\.mp4: the video does not decode", done.stderr)
+        assert "5 videos: 4 decoded, 0 were there, 1 cannot be read" in done.stdout
+
+    def test_off(self, file, mllm4d, monkeypatch):
+        monkeypatch.setenv("MLLM4D_FRAME_STORE", "off")
+        done = mllm4d("data", "warm", file)
+        assert done.returncode == 2
+        assert "the frame store is off" in done.stderr

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from interpreter import python
+from interpreter import python, warm_python
 
 from mllm4d_verl.verl_compat import ABSENT, ADAPTATIONS, GONE
 from mllm4d_verl.verl_compat.versions import ALLOW_UNTESTED
@@ -27,9 +27,9 @@ print("FOUND", json.dumps([plugin.failure, verl.__version__, verl.__file__, foun
 """
 
 
-def examine(which, **env):
-    """(failure of the plugin, verl's version, its file, status and detail of each adaptation) in a fresh process."""
-    out, _ = python(EXAMINE, which, VERL_PLATFORM="cpu", **env)
+def examine(which, run=warm_python, **env):
+    """(failure of the plugin, verl's version, its file, status and detail of each adaptation) in its own process."""
+    out, _ = run(EXAMINE, which, VERL_PLATFORM="cpu", **env)
     return json.loads(out.rsplit("FOUND", 1)[1])
 
 
@@ -64,7 +64,7 @@ def test_every_adaptation_has_a_proof_and_a_range():
 @pytest.mark.parametrize("checkout", CHECKOUTS, ids=lambda path: path.name)
 class TestOtherVerl:
     def test_registration_and_adaptations(self, checkout):
-        failure, version, file, found = examine("verl", PYTHONPATH=str(checkout))
+        failure, version, file, found = examine("verl", python, PYTHONPATH=str(checkout))
         assert failure is None
         assert Path(file).is_relative_to(checkout)
         assert version == (checkout / "verl/version/version").read_text().strip()
@@ -90,7 +90,7 @@ from mllm4d_verl.verl_compat import versions
 known = versions.running_version
 versions.running_version = lambda package: "99.0" if package == "verl" else known(package)
 """
-    out, _ = python(pretend + EXAMINE, "verl", VERL_PLATFORM="cpu", **{ALLOW_UNTESTED: "1"})
+    out, _ = warm_python(pretend + EXAMINE, "verl", VERL_PLATFORM="cpu", **{ALLOW_UNTESTED: "1"})
     failure, _, _, found = json.loads(out.rsplit("FOUND", 1)[1])
     assert failure is None
     assert_all_gone(found)
@@ -115,6 +115,6 @@ with warnings.catch_warnings(record=True) as caught:
 print("FOUND", sum("has no Renamed" in str(w.message) for w in caught))
 print([a.examine().status for a in ADAPTATIONS.values() if a.name == "keep_pixel_scale_out_of_the_weights"])
 """
-    out, _ = python(code, MLLM4D_ADAPT_VLLM="1")
+    out, _ = warm_python(code, MLLM4D_ADAPT_VLLM="1")
     assert int(out.rsplit("FOUND", 1)[1].split()[0]) >= 2
     assert ABSENT in out

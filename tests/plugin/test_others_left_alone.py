@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from interpreter import python
+from interpreter import warm_python
 
 from mllm4d_verl.verl_compat import ADAPTATIONS
 
@@ -28,7 +28,7 @@ print("FOUND", json.dumps([loaded, hooked, active]))
 def vllm_process(before="", **env):
     """Whether adaptations were loaded, whether imports are watched, which adaptations of vLLM are in use."""
     pytest.importorskip("vllm")
-    out, _ = python(VLLM.format(before=before), **env)
+    out, _ = warm_python(VLLM.format(before=before), **env)
     return json.loads(out.rsplit("FOUND", 1)[1])
 
 
@@ -39,7 +39,7 @@ class TestVllm:
     def test_a_process_that_verls_server_started_is_adapted(self):
         """verl's server imports verl, and its engine's processes get its environment."""
         code = "import verl.workers.rollout.vllm_rollout, os; print('FOUND', os.environ['MLLM4D_ADAPT_VLLM'])"
-        out, _ = python(code, VERL_PLATFORM="cpu")
+        out, _ = warm_python(code, VERL_PLATFORM="cpu")
         (mark,) = out.rsplit("FOUND", 1)[1].split()
         *_, active = vllm_process(MLLM4D_ADAPT_VLLM=mark)
         expected = {a.name for a in ADAPTATIONS.values() if a.module.startswith("vllm") and a.where()}
@@ -47,7 +47,7 @@ class TestVllm:
 
     def test_verl_alone_does_not_mark_the_environment(self):
         """A program that imports verl and starts a vLLM of its own."""
-        out, _ = python("import verl, os; print('FOUND', os.environ.get('MLLM4D_ADAPT_VLLM'))", VERL_PLATFORM="")
+        out, _ = warm_python("import verl, os; print('FOUND', os.environ.get('MLLM4D_ADAPT_VLLM'))", VERL_PLATFORM="")
         assert out.rsplit("FOUND", 1)[1].split() == ["None"]
 
     def test_the_evaluation_adapts_its_engine(self):
@@ -101,7 +101,7 @@ print("FOUND", {key: value.tolist() for key, value in sorted(row.items())}, posi
 def test_a_text_models_data_and_numbers_are_the_same_with_and_without_the_plugin(tmp_path):
     results = []
     for plugins in ("none", "mllm4d"):
-        out, _ = python(
+        out, _ = warm_python(
             TEXT_MODEL, str(tmp_path / f"{plugins}.parquet"), VERL_USE_EXTERNAL_PLUGINS=plugins, VERL_PLATFORM=""
         )
         results.append(out.rsplit("FOUND", 1)[1])

@@ -1,7 +1,7 @@
 """Registration: what `import verl` gets, what it refuses, and what it says when it cannot."""
 
 import pytest
-from interpreter import python
+from interpreter import python, warm_python
 
 from mllm4d_verl import verl_compat
 
@@ -44,11 +44,12 @@ print([m for m in ("vllm", "hydra", "mllm4d_verl.datasets", "mllm4d_verl.reward"
 
 class TestRegistration:
     def test_on_the_cpu_lane_what_the_user_set_stays(self):
+        """In a fresh process, where `import verl` is the first to import torch."""
         out, _ = python(REGISTERED, VERL_PLATFORM="cpu", VLLM_CPU_KVCACHE_SPACE="7")
         assert out.splitlines()[-2:] == ["None True cuda 7", "[]"]
 
     def test_elsewhere_the_platform_and_the_environment_are_left_alone(self):
-        out, _ = python(REGISTERED, VERL_PLATFORM="")
+        out, _ = warm_python(REGISTERED, VERL_PLATFORM="")
         assert out.splitlines()[-2:] == ["None False None None", "[]"]
 
     def test_failure_is_loud_once_and_verl_survives(self):
@@ -57,7 +58,7 @@ import importlib, verl, mllm4d_verl.plugin as plugin
 print(plugin.failure)
 importlib.reload(plugin)  # as in a Ray actor, which inherits the environment
 """
-        out, error = python(code, VERL_PLATFORM="")
+        out, error = warm_python(code, VERL_PLATFORM="")
         assert error.count("mllm4d-verl is not active in verl: UntestedVersionError") == 1
         assert "mllm4d doctor" in error
         assert "this is verl 0.9.1" in out
@@ -69,7 +70,7 @@ sys.modules["mllm4d_verl.verl_compat"] = None
 import verl, mllm4d_verl.plugin as plugin
 print(plugin.failure)
 """
-        out, error = python(code, VERL_PLATFORM="")
+        out, error = warm_python(code, VERL_PLATFORM="")
         reported = error.partition("mllm4d-verl is not active in verl: ")[2]
         assert "verl_compat" in reported
         assert "verl_compat" in out
@@ -93,7 +94,7 @@ use("ppo_trainer", "reward=mllm4d_xt")
 
 
 def test_a_name_of_ours_on_a_verl_that_is_not_accepted_tells_what_to_do():
-    out, _ = python(REFUSED, VERL_PLATFORM="")
+    out, _ = warm_python(REFUSED, VERL_PLATFORM="")
     reward, recipe, verls_own, unknown = out.split("FOUND ")[1:]
     for used, name in ((reward, "reward/mllm4d_st"), (recipe, "tiny_cpu/grpo")):
         assert used.startswith(f"ConfigCompositionException {name} is a config of mllm4d-verl, which is not active")
