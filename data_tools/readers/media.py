@@ -14,6 +14,9 @@ from ..stereo.camera import StereoCamera
 from ..stereo.clip import Image, SourceObject, StereoClip, StereoPair, check_same_frames
 from ..video import FrameSource
 
+#: Frames per second outside these are a mistake of unit: one frame in five seconds, and the fastest cameras in use.
+SLOWEST_FPS, FASTEST_FPS = 0.2, 1000.0
+
 #: Raw left and right image -> rectified left and right image.
 RectifyImages = Callable[[Image, Image], tuple[Image, Image]]
 
@@ -53,7 +56,7 @@ class PairedClip(StereoClip):
         rate = fps if fps is not None else left.fps
         if rate is None:
             raise InputError("the frame rate is not known", file=path, field="fps", remedy="Give it with -o fps=10")
-        if not 0 < rate <= 1000:
+        if not SLOWEST_FPS <= rate <= FASTEST_FPS:
             raise InputError(f"{rate} frames per second", file=path, field="fps", remedy="Give it with -o fps=10")
         self.clip_id, self.source, self.license, self.path = clip_id, source, license, path
         self.fps, self.camera, self.video = float(rate), camera, video

@@ -27,9 +27,13 @@ OVER_UNDER = "ou"
 
 #: Words in file names by which players tell packings.
 _NAME_WORDS = {
-    SIDE_BY_SIDE: re.compile(r"(?i)(^|[^a-z0-9])(h?sbs|side[-_ ]?by[-_ ]?side|lr|3dh)([^a-z0-9]|$)"),
-    OVER_UNDER: re.compile(r"(?i)(^|[^a-z0-9])(h?ou|over[-_ ]?under|tb|3dv)([^a-z0-9]|$)"),
+    SIDE_BY_SIDE: re.compile(r"(?i)(^|[^a-z0-9])(h?[-_ ]?sbs|side[-_ ]?by[-_ ]?side|lr|3dh)([^a-z0-9]|$)"),
+    OVER_UNDER: re.compile(r"(?i)(^|[^a-z0-9])(h?[-_ ]?ou|over[-_ ]?under|h?tb|3dv)([^a-z0-9]|$)"),
 }
+#: Words in file names by which players tell that each eye was squeezed to half its width or height.
+_HALF_WORDS = re.compile(
+    r"(?i)(^|[^a-z0-9])(h|half)[-_ ]?(sbs|ou|tb|side[-_ ]?by[-_ ]?side|over[-_ ]?under)([^a-z0-9]|$)"
+)
 #: Frames wider or taller than these (width / height) can only be two eyes of usual shapes: two 4:3 beside each other
 #: are 2.67, two 16:9 over each other 0.89. What lies between may be a half packing, or square eyes.
 _SURELY_SIDE_BY_SIDE = 2.6
@@ -43,7 +47,8 @@ class PackedReader(Reader):
     summary: ClassVar[str] = "side-by-side or over-under video with a calibration beside it"
     options: ClassVar[dict[str, str]] = {
         "layout": "auto, sbs (left eye on the left) or ou (left eye above)",
-        "half": "true where each eye was squeezed to half its width (sbs) or height (ou); it is stretched back",
+        "half": "true where each eye was squeezed to half its width (sbs) or height (ou), and is to be stretched back; "
+        "unless given, true for names with hsbs, half-sbs, hou and the like",
         "swap": "true where the right eye comes first",
         "calibration": "calibration file; without it <video>.json, calibration.json and the like beside the video",
         "hfov": "horizontal field of view of a rectified eye, degrees, in place of a calibration",
@@ -73,7 +78,8 @@ class PackedReader(Reader):
         options, path = ref.options, ref.path
         whole = VideoFrames(path)
         layout = packing(whole, choice_option(options, "layout", ("auto", SIDE_BY_SIDE, OVER_UNDER)))
-        half, swap = truth_option(options, "half"), truth_option(options, "swap")
+        half = truth_option(options, "half") if "half" in options else is_half(path)
+        swap = truth_option(options, "swap")
         left, right = split(whole, layout, half, swap)
         calibration = _calibration(path, left, options)
         return packed_clip(
@@ -89,6 +95,11 @@ class PackedReader(Reader):
                 "rectified_here": calibration.rectification is not None,
             },
         )
+
+
+def is_half(video: Path) -> bool:
+    """Whether a video's name says that its eyes are squeezed."""
+    return _HALF_WORDS.search(video.stem) is not None
 
 
 class EyeView(FrameSource):

@@ -23,7 +23,7 @@ from .checks import (
     read_number_rows,
     start_at_first,
 )
-from .media import PairedClip
+from .media import FASTEST_FPS, SLOWEST_FPS, PairedClip
 
 #: Names of the two eyes, without a suffix, that are looked for in this order.
 EYES = (
@@ -41,6 +41,8 @@ EYES = (
 )
 POSE_NAMES = ("poses.txt",)
 TIME_NAMES = ("times.txt", "timestamps.txt")
+#: Times above these are no seconds since 1970 (now 1.7e9) but parts of one, so many to the second: nano, micro, milli.
+_CLOCKS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
 #: Folders below the given one that are searched for clips.
 MAX_DEPTH = 3
 
@@ -144,10 +146,12 @@ def unique(refs: list[ClipRef]) -> list[ClipRef]:
 
 
 def read_times(folder: Path, num_frames: int) -> NDArray[np.float64] | None:
-    """(T,) seconds from the first frame, from `times.txt` or `timestamps.txt` (a number of seconds a line), or None.
+    """(T,) seconds from the first frame, from `times.txt` or `timestamps.txt` (a number a line), or None.
+
+    The numbers are seconds, or milli-, micro- or nanoseconds since 1970, which are told by their size.
 
     Raises:
-        InputError: fewer lines than frames, or times that do not rise.
+        InputError: fewer lines than frames, times that do not rise, or a rate that no camera has.
     """
     path = next((folder / name for name in TIME_NAMES if (folder / name).is_file()), None)
     if path is None:
@@ -159,7 +163,12 @@ def read_times(folder: Path, num_frames: int) -> NDArray[np.float64] | None:
 
 
 def rising(times: NDArray[np.float64], path: Path, first_row: int = 0) -> NDArray[np.float64]:
-    """The times from the first one on. Raises InputError naming the row that is not later than the one before."""
+    """Seconds from the first of (T,) times, which may be milli-, micro- or nanoseconds since 1970.
+
+    Raises:
+        InputError: naming the row that is not later than the one before; or a rate that no camera has.
+    """
+    unit = next((unit for above, unit in _CLOCKS if len(times) and times[0] > above), 1.0)
     for row in range(len(times)):
         if not np.isfinite(times[row]) or (row > 0 and times[row] <= times[row - 1]):
             raise InputError(
@@ -168,7 +177,16 @@ def rising(times: NDArray[np.float64], path: Path, first_row: int = 0) -> NDArra
                 row=first_row + row,
                 field="seconds",
             )
-    return times - times[0]
+    seconds = (times - times[0]) / unit
+    rate = rate_of_times(seconds)
+    if rate is not None and not SLOWEST_FPS <= rate <= FASTEST_FPS:
+        raise InputError(
+            f"the times give {rate:.3g} frames per second",
+            file=path,
+            field="seconds",
+            remedy="Write seconds. Smaller units are told by their size only where they count from 1970",
+        )
+    return seconds
 
 
 def rate_of_times(times: NDArray[np.float64] | None) -> float | None:

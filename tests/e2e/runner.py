@@ -79,6 +79,7 @@ def run_command(
         "OMP_NUM_THREADS": "2",
         "RAY_TMPDIR": ray_folder,
         "VERL_FILE_LOGGER_PATH": str(metrics),
+        "MLLM4D_FRAME_STORE": str(folder / "frame_store"),
         _RUN_ID: run_id,
         **(env or {}),
     }

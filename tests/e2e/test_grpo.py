@@ -88,6 +88,7 @@ def test_two_steps_with_checkpoint_resume_after_a_lost_agent_loop_and_merge(
     assert marker.exists(), killed.output
     resumed_from = int(marker.read_text())
     assert resumed_from == 1
+    assert list((tmp_path / "killed" / "frame_store").glob("??/*.frames")), "no decoded frames were kept"
 
     finished = run_command(command, tmp_path / "resumed").check()
     report = json.loads(finished.output.strip().splitlines()[-1])

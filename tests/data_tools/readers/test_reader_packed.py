@@ -66,6 +66,17 @@ class TestPacked:
         assert pair.left.shape == (HEIGHT, WIDTH, 3)
         np.testing.assert_allclose(dot_place(np.clip(pair.left, 8, None) - 8), (30.0, 25.0), atol=0.3)
 
+    @pytest.mark.parametrize("name", ["walk_hsbs", "Walk Half-SBS", "walk.h-sbs.2", "walk_half_side_by_side"])
+    def test_a_name_tells_half_packings(self, tmp_path, name):
+        squeezed = LEFT[:, :, ::2]
+        path = write_packed(tmp_path / f"{name}.mp4", 2, (squeezed, squeezed))
+        assert open_one(path).camera.width == WIDTH
+        assert next(open_one(path).pairs()).left.shape == (HEIGHT, WIDTH, 3)
+
+    @pytest.mark.parametrize("name", ["walk_sbs", "sbs", "halfpipe_sbs", "ash sbs"])
+    def test_other_names_do_not(self, tmp_path, name):
+        assert open_one(write_packed(tmp_path / f"{name}.mp4", 2)).camera.width == WIDTH
+
     def test_field_of_view_in_place_of_a_calibration(self, tmp_path):
         path = write_packed(tmp_path / "a.mp4", 2, calibration=None)
         with pytest.raises(InputError, match="no calibration beside the video"):

@@ -139,11 +139,25 @@ class TestImages:
         np.testing.assert_allclose(clip.cam_to_world[0], np.eye(4), atol=1e-12)
         np.testing.assert_allclose(clip.cam_to_world[1][:3, 3], [0, 0, 2], atol=1e-9)
 
+    @pytest.mark.parametrize("per_second", [1, 10**3, 10**6, 10**9])
+    def test_times_since_1970_in_any_unit(self, tmp_path, per_second):
+        folder = write_pair(tmp_path / "a", count=3)
+        start = 1_403_715_273 * per_second + 262 * per_second // 1000
+        times = [start, start + per_second // 10 or 1, start + 3 * per_second // 10 or 2]
+        if per_second == 1:
+            times = [1403715273.262, 1403715273.362, 1403715273.562]
+        (folder / "timestamps.txt").write_text("\n".join(map(str, times)))
+        clip = open_one(folder)
+        np.testing.assert_allclose(clip.timestamps_s, [0, 0.1, 0.3], atol=1e-6)
+        assert clip.fps == pytest.approx(2 / 0.3, rel=1e-4)
+
     @pytest.mark.parametrize(
         ("name", "text", "match"),
         [
             ("times.txt", "0\n0.1\n", r"times\.txt, row 2: 2 times for 3 frames"),
             ("times.txt", "0\n0.2\n0.1\n", r"row 2, field seconds: time 0\.1 does not come after"),
+            ("times.txt", "0\n100000000\n200000000\n", r"field seconds: the times give 1e-08 frames per second"),
+            ("timestamps.txt", "0\n1e-5\n2e-5\n", "1e[+]05 frames per second"),
             ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n" * 2, r"poses\.txt, row 2: 2 poses for 3 frames"),
             ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1\n" * 3, "row 0: 11 numbers in the line, expected 12"),
             ("poses.txt", "1 0 0 0 0 1 0 nan 0 0 1 0\n" * 3, "row 0, field pose: .*NaN"),
