@@ -19,7 +19,7 @@ from ..errors import InputError
 from .location import checked_local_file, is_remote, local_path, open_remote
 from .picture import Presentation, presentation_of, rgb
 from .source import FrameSource, Image
-from .timeline import Timeline, stated_rate, timeline_of_index, timeline_of_packets, timeline_of_times
+from .timeline import Timeline, lacks_times, stated_rate, timeline_of_index, timeline_of_packets, timeline_of_times
 
 _REENCODE = "Copy it again from its source, or cut it before that frame"
 #: What browsers, OpenCV and training frameworks decode without further libraries. AV1 and 10 bits are not among it.
@@ -218,7 +218,7 @@ class VideoFrames(FrameSource):
         video.rewind()
         shown = [(frame.pts, frame.key_frame) for frame in self._sound(video, 0)]
         timeline = None
-        if all(pts is not None for pts, _ in shown):
+        if not lacks_times(video.stream) and all(pts is not None for pts, _ in shown):
             keys = [pts for pts, is_key in shown if is_key]
             timeline = timeline_of_times([pts for pts, _ in shown], keys, video.stream)
         return timeline or Timeline(len(shown), stated_rate(video.stream))

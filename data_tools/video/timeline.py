@@ -37,11 +37,14 @@ class Timeline:
 def timeline_of_index(stream: Any) -> Timeline | None:
     """The timeline of a stream whose container has a whole index (mp4, mov), without its `pts`.
 
-    The index holds decoding times. They come at one rate exactly where presentation times do, which is all that is
-    concluded from them. None where the index is not whole or the times in it are irregular.
+    The index holds decoding times, which are presentation times where no picture is decoded ahead of the one that is
+    shown before it. None where there are such pictures (B-frames), where the index is not whole, or where the times in
+    it are irregular.
     """
     entries = list(stream.index_entries)
     if not entries or len(entries) != stream.frames or not entries[0].is_keyframe or _hides_pictures(stream):
+        return None
+    if stream.codec_context.has_b_frames:
         return None
     ticks = [entry.timestamp for entry in entries if not entry.is_discard]
     if not ticks:
@@ -58,8 +61,10 @@ def timeline_of_packets(packets: Iterable[Any], stream: Any) -> Timeline | None:
     """
     shown: list[int] = []
     key_ticks: list[int] = []
+    if _hides_pictures(stream) or lacks_times(stream):
+        return None
     for packet in packets:
-        if packet.pts is None or _hides_pictures(stream):
+        if packet.pts is None:
             return None
         if packet.is_keyframe:
             key_ticks.append(packet.pts)
@@ -76,6 +81,12 @@ def timeline_of_times(shown: list[int], key_ticks: list[int], stream: Any) -> Ti
     keys = np.searchsorted(pts, np.unique(np.array(key_ticks, np.int64)))
     rate, irregular = _rate(pts, stream)
     return Timeline(len(pts), rate, irregular, pts, keys[keys < len(pts)])
+
+
+def lacks_times(stream: Any) -> bool:
+    """Whether presentation times are guesses: AVI stores none, and the order of pictures with B-frames is not that of
+    its packets."""
+    return stream.container.format.name == "avi" and stream.codec_context.has_b_frames > 0
 
 
 def stated_rate(stream: Any) -> float | None:

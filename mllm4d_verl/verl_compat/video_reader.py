@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -23,29 +24,43 @@ def _qwen_vl_utils_installed() -> bool:
     known={"qwen-vl-utils": "<=0.0.14", "torchvision": ">=0.26"},
 )
 def read_videos_with_pyav(stock: Callable) -> Callable:
-    """qwen_vl_utils falls back to torchvision's video reader, which torchvision 0.26 and later do not have.
+    """qwen_vl_utils chooses a video reader that does not work: by what is installed, not by what can be loaded.
 
-    It does so where neither torchcodec nor decord is installed. The rows of this package are read without it; verl's
-    own datasets call it for theirs. Here they get the reader of this package in that case. A reader that works, or that
-    the user chose, is left alone.
+    It takes torchcodec where that is installed (verl's extra `vllm` installs it), which fails where the machine has no
+    FFmpeg libraries, and falls back to torchvision's reader, which torchvision 0.26 and later do not have. The rows of
+    this package are read without it; verl's own datasets call it for theirs. Here they get the reader of this package
+    where the chosen one does not work. A reader that works, or that the user chose, is left alone.
     """
 
     def get_video_reader_backend():
-        name = stock()
-        if name != "torchvision" or _torchvision_reads():
-            return name
         from qwen_vl_utils import vision_process
 
+        name = stock()
+        if vision_process.FORCE_QWENVL_VIDEO_READER is not None or _works(name):
+            return name
         vision_process.VIDEO_READER_BACKENDS.setdefault(_READER, read)
         return _READER
 
     return get_video_reader_backend
 
 
-def _torchvision_reads() -> bool:
-    import torchvision.io
+@functools.cache
+def _works(reader: str) -> bool:
+    """Whether a reader of qwen_vl_utils reads a video here. torchcodec's absence of FFmpeg shows at the first video."""
+    import tempfile
+    from pathlib import Path
 
-    return hasattr(torchvision.io, "read_video")
+    from qwen_vl_utils import vision_process
+
+    from mllm4d_verl.verl_compat.samples import NUM_FRAMES, write_video
+
+    with tempfile.TemporaryDirectory() as folder:
+        element = {"video": write_video(Path(folder, "a.mp4")), "nframes": NUM_FRAMES}
+        try:
+            frames, metadata, _ = vision_process.VIDEO_READER_BACKENDS[reader](element)
+        except Exception:
+            return False
+    return len(frames) == NUM_FRAMES and bool(metadata["fps"])
 
 
 def read(element: dict[str, Any]) -> tuple[Any, dict[str, Any], float]:
@@ -61,29 +76,18 @@ def read(element: dict[str, Any]) -> tuple[Any, dict[str, Any], float]:
 
 
 @proves(read_videos_with_pyav)
-def _a_video_is_not_read(get_video_reader_backend: Callable) -> bool:
-    """Whether the reader that is chosen where there are no others fails on a video."""
-    import tempfile
-    from pathlib import Path
+def _the_chosen_reader_does_not_read(get_video_reader_backend: Callable) -> bool:
+    """Whether the reader that is chosen where decord is not installed fails on a video."""
     from unittest.mock import patch
 
     from qwen_vl_utils import vision_process
 
-    from mllm4d_verl.verl_compat.samples import write_video
-
-    cached = getattr(get_video_reader_backend, "cache_clear", lambda: None)
+    forget = getattr(get_video_reader_backend, "cache_clear", lambda: None)
     with (
         patch.object(vision_process, "is_decord_available", lambda: False),
-        patch.object(vision_process, "is_torchcodec_available", lambda: False),
         patch.object(vision_process, "FORCE_QWENVL_VIDEO_READER", None),
     ):
-        cached()
+        forget()
         name = get_video_reader_backend()
-    cached()
-    with tempfile.TemporaryDirectory() as folder:
-        element = {"video": write_video(Path(folder, "a.mp4")), "nframes": 4}
-        try:
-            frames, metadata, _ = vision_process.VIDEO_READER_BACKENDS[name](element)
-        except Exception:
-            return True
-    return len(frames) != 4 or not metadata["fps"]
+    forget()
+    return not _works(name)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from mllm4d_verl.verl_compat import ADAPTATIONS
 from mllm4d_verl.verl_compat.equal_lengths import fix_position_ids_of_equal_lengths
 from mllm4d_verl.verl_compat.sft_rope import use_the_models_own_rope_index
 from mllm4d_verl.video.positions import qwen2_5_vl_positions
@@ -135,25 +134,3 @@ class TestEqualLengths:
 
     def test_batch_without_positions(self):
         fix_position_ids_of_equal_lengths.current()(TensorDict({}, batch_size=[2]))
-
-
-def test_decoders_open_one_after_another():
-    import threading
-    import time
-
-    open_now, most = [], []
-
-    class Reader:
-        def __init__(self):
-            open_now.append(self)
-            most.append(len(open_now))
-            time.sleep(0.01)
-            open_now.remove(self)
-
-    Reader.__init__ = ADAPTATIONS["open_one_decoder_at_a_time"].change(Reader.__init__)
-    threads = [threading.Thread(target=Reader) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == [1] * 8

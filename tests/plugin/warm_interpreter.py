@@ -18,7 +18,17 @@ import types
 # What takes longest to import of what verl and vLLM import. Any may be absent: the program then does without, too.
 LIBRARIES = (
     *("torch", "torch._dynamo", "torch._inductor.custom_graph_pass", "torch.distributed.tensor", "torchvision"),
-    *("torch.distributed.fsdp", "tensordict", "ray", "numpy", "pandas", "pyarrow.parquet", "scipy.stats", "scipy.signal", "sklearn.metrics"),
+    *(
+        "torch.distributed.fsdp",
+        "tensordict",
+        "ray",
+        "numpy",
+        "pandas",
+        "pyarrow.parquet",
+        "scipy.stats",
+        "scipy.signal",
+        "sklearn.metrics",
+    ),
     *("transformers", "transformers.generation", "transformers.modeling_utils", "transformers.processing_utils"),
     *("peft", "datasets", "accelerate", "cv2", "av", "openai", "openai.types.responses", "aiohttp", "fastapi"),
     *("mistral_common", "xgrammar", "compressed_tensors", "networkx", "sympy", "antlr4", "opentelemetry.sdk.trace"),

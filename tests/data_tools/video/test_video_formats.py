@@ -78,7 +78,7 @@ class TestFormats:
     gop=st.integers(1, 40),
     b_frames=st.integers(0, 4),
     is_open=st.booleans(),
-    suffix=st.sampled_from([".mp4", ".mkv", ".ts"]),
+    suffix=st.sampled_from([".mp4", ".mkv", ".ts", ".avi"]),
     indices=st.lists(st.integers(0, 59), min_size=1, max_size=6).map(sorted),
 )
 def test_seeking_finds_the_frame_that_counting_finds(tmp_path_factory, gop, b_frames, is_open, suffix, indices):
@@ -216,6 +216,12 @@ class TestTimes:
         assert frame_numbers(video.frames_at([0, 4, 9])) == [0, 4, 9]
         part = video.cut(4, 9)
         np.testing.assert_allclose(part.irregular_times_s, np.array(self.TIMES[4:9]) / 1000 - 0.7, atol=0.011)
+
+    def test_pictures_that_are_decoded_ahead_do_not_hide_it(self, tmp_path):
+        """The index of an mp4 has decoding times, which look like one rate here."""
+        times = [0, 100, 200, 300, 400, 1400]
+        path = encode(tmp_path / "a.mp4", moving_frames(6), options={"bf": 2, "b_strategy": 0}, times=times)
+        np.testing.assert_allclose(VideoFrames(path).irregular_times_s, np.array(times) / 1000)
 
     @pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(30), Fraction(7)])
     def test_times_rounded_to_milliseconds_are_still_one_rate(self, tmp_path, rate):
