@@ -69,8 +69,8 @@ def identity(video: str | os.PathLike[str]) -> tuple[Any, ...]:
         if not os.path.isdir(path):
             return path, status.st_mtime_ns, status.st_size
         files = sorted((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in os.scandir(path))
-    except OSError as error:
-        raise _missing(path, error.strerror) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise _missing(path, getattr(error, "strerror", None) or str(error)) from None
     return path, tuple(files)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,8 @@ def video_element(
         `raw_fps` for a folder of images, from the `fps` of `meta`.
 
     Raises:
-        InputError: odd or differing `num_frames`, or `min_pixels` above `max_pixels`.
+        InputError: odd or differing `num_frames`, `min_pixels` above `max_pixels`, or a time or rate in `meta` that is
+            no number.
     """
     columns = row if isinstance(row, Mapping) else vars(row)
     own = columns["num_frames"]
@@ -65,13 +67,25 @@ def video_element(
     if max_pixels is not None:
         element["max_pixels"] = max_pixels
     meta = columns.get("meta")
-    if isinstance(meta, Mapping) and meta.get("fps") is not None and not is_video_name(element["video"]):
-        element["raw_fps"] = float(meta["fps"])
-    if isinstance(meta, Mapping) and meta.get("start_s") is not None:  # a benchmark's question about a part
-        element["video_start"] = float(meta["start_s"])
+    if not isinstance(meta, Mapping):
+        return element
+    if meta.get("fps") is not None and not is_video_name(element["video"]):
+        element["raw_fps"] = _number(meta, "fps", columns.get("id"))
+    if meta.get("start_s") is not None:  # a benchmark's question about a part
+        element["video_start"] = _number(meta, "start_s", columns.get("id"))
         if meta.get("end_s") is not None:
-            element["video_end"] = float(meta["end_s"])
+            element["video_end"] = _number(meta, "end_s", columns.get("id"))
     return element
+
+
+def _number(meta: Mapping[str, Any], key: str, row: Any) -> float:
+    try:
+        number = float(meta[key])
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"not a number: {meta[key]!r}", row=row, field=f"meta.{key}")
+    return number
 
 
 def check_pixel_limits(min_pixels: int | None, max_pixels: int | None) -> None:

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.video.location import identity
 from mllm4d_verl.video.reading import DEFAULT_TIME_LIMIT_S, is_file_list, read_video
 from mllm4d_verl.video.store import PLACE, FrameStore, key_of, open_store
@@ -162,6 +163,8 @@ def load_video(
         InputError: the video is missing, does not decode, is too short, or takes too long.
     """
     source = element["video"]
+    if isinstance(source, list | tuple) and not source:
+        raise InputError("the list of frames is empty", field="video")
     if not is_file_list(source) and not isinstance(source, str):
         from qwen_vl_utils import fetch_video
 

@@ -129,6 +129,7 @@ def _sampled(element: Mapping[str, Any], source: FrameSource, first: int, last: 
     from qwen_vl_utils import vision_process as qwen
 
     count = last - first + 1
+    element = {name: value for name, value in element.items() if value is not None}
     if "nframes" in element and element["nframes"] > count:
         raise InputError(
             f"{element['nframes']} frames are to be sampled from a video of {count}",
@@ -150,6 +151,9 @@ def _stretch(element: Mapping[str, Any], source: FrameSource) -> tuple[int, int]
     start, end = element.get("video_start"), element.get("video_end")
     if start is None and end is None:
         return 0, source.num_frames - 1
+    for name, time in (("video_start", start), ("video_end", end)):
+        if time is not None and (not isinstance(time, int | float) or not np.isfinite(time)):
+            raise InputError(f"not a time: {time!r}", file=source.path, field=name)
     if source.irregular_times_s is not None:
         times = source.irregular_times_s
         first = 0 if start is None else int(np.searchsorted(times, min(start, times[-1]), side="left"))

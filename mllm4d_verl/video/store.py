@@ -59,7 +59,8 @@ class Entry(NamedTuple):
 class FrameStore:
     """Frames by key in a folder of at most `max_bytes`; what was not used for longest leaves first.
 
-    Safe among threads and processes. The bound is kept to within 1/64 for each process that writes.
+    Safe among threads and processes. The bound is exceeded by at most 1/64 for each process that writes, and by what
+    the others write while one of them clears.
 
     Attributes:
         root: the folder. It is created, for this user alone.
@@ -144,12 +145,13 @@ class FrameStore:
             self._unchecked += coming
             if self._unchecked < self.max_bytes * _CHECKED_EVERY:
                 return
-            self._unchecked = 0
         with open(self.root / ".clearing", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
+            with self._lock:
+                self._unchecked = 0
             files = self._files()
             total = sum(size for _, size, _ in files)
             allowed = min(self.max_bytes, total + int(shutil.disk_usage(self.root).free * _SHARE_OF_FREE))
@@ -207,7 +209,7 @@ def open_store(gigabytes: float | None = None) -> FrameStore | None:
         gigabytes: its bound, in 2**30 bytes; None takes 16.
 
     Raises:
-        InputError: a negative size.
+        InputError: a negative size, or a relative path in MLLM4D_FRAME_STORE.
     """
     gigabytes = DEFAULT_GB if gigabytes is None else gigabytes
     if isinstance(gigabytes, bool) or not isinstance(gigabytes, int | float) or not 0 <= gigabytes < float("inf"):
@@ -217,6 +219,12 @@ def open_store(gigabytes: float | None = None) -> FrameStore | None:
     place = os.environ.get(PLACE, "")
     if place == OFF or gigabytes == 0:
         return None
+    if place and not os.path.isabs(place):
+        raise InputError(
+            f"{place!r} is no absolute path: the processes of a run have other working folders",
+            field=PLACE,
+            remedy=f"Name an absolute path, or {OFF}",
+        )
     root = Path(place or os.path.join(tempfile.gettempdir(), f"mllm4d_frames_{os.getuid()}"))
     try:
         store = FrameStore(root, int(gigabytes * 2**30))

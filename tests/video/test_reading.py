@@ -109,6 +109,37 @@ class TestFiles:
             load_video(element(path), 16, FrameCache(), time_limit_s=1e-9)
         load_video(element(path), 16, FrameCache(), time_limit_s=None)
 
+    @pytest.mark.parametrize(
+        ("changes", "match"),
+        [
+            ({"video": []}, "field video: the list of frames is empty"),
+            ({"video": "/a\0b.mp4"}, "field video: the video cannot be opened"),
+            ({"video_start": float("nan")}, "field video_start: not a time: nan"),
+            ({"video_end": "1"}, "field video_end: not a time: '1'"),
+            ({"nframes": 0}, r"field nframes: .*interval \[2, 12\]"),
+            ({"nframes": 14}, "14 frames are to be sampled from a video of 12"),
+        ],
+    )
+    def test_elements_that_mean_nothing(self, tmp_path, changes, match):
+        path = write_h264(tmp_path / "a.mp4", moving_frames(12))
+        with pytest.raises(InputError, match=match):
+            load_video({**element(path), **changes}, 16, FrameCache())
+
+    @pytest.mark.parametrize(
+        ("video", "meta"), [("d", {"fps": "x"}), ("a.mp4", {"start_s": "x"}), ("a.mp4", {"start_s": 0, "end_s": [1]})]
+    )
+    def test_numbers_of_a_row_that_are_none(self, tmp_path, video, meta):
+        row = {"id": "q7", "video": video, "num_frames": 8, "meta": meta}
+        with pytest.raises(InputError, match=r"row q7, field meta\.\w+: not a number"):
+            video_element(row, None, tmp_path)
+
+    @pytest.mark.parametrize("name", ["a b.mp4", "a#b.mp4", "a?b.mp4", "a%20b.mp4", "ä'.mp4"])
+    def test_names_that_an_address_would_escape(self, tmp_path, name):
+        path = write_h264(tmp_path / name, moving_frames(12))
+        assert torch.equal(
+            load_video(element(path), 16, FrameCache())[0], load_video(element(path.as_uri()), 16, FrameCache())[0]
+        )
+
 
 class TestTimes:
     def test_metadata_tell_the_time_of_each_frame(self, irregular):

@@ -122,6 +122,11 @@ class TestSettings:
         with pytest.raises(InputError, match=r"field data\.frame_store_gb: not a size"):
             open_store(size)
 
+    def test_a_relative_folder(self, monkeypatch):
+        monkeypatch.setenv(PLACE, "store")
+        with pytest.raises(InputError, match="'store' is no absolute path"):
+            open_store()
+
     def test_the_users_folder_for_temporary_files(self, monkeypatch, tmp_path):
         monkeypatch.delenv(PLACE)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -204,7 +209,8 @@ def test_eight_writers_and_ten_kills(tmp_path):
     entries = {number: store.get(key_of(number)) for number in range(200)}
     found = [number for number, entry in entries.items() if entry and (entry.frames == number % 251).all()]
     assert len(found) == store.size()[0] > 10
-    assert store.size()[1] <= 60 * 1.3 * frames_of(0, 64).nbytes
+    # Eight writers on two cores: some write while another clears.
+    assert store.size()[1] <= 60 * 2 * frames_of(0, 64).nbytes
     # What the killed have left is not more than a file each, and goes with the first write after an hour.
     left = list(tmp_path.rglob(".*.tmp*"))
     assert len(left) <= 18
