@@ -1,4 +1,4 @@
-"""Runs code in an interpreter of its own: what `import verl` and `import vllm` do with the plugin happens once a process."""
+"""Runs code in an interpreter of its own: what importing verl and vLLM does with the plugin happens once a process."""
 
 import atexit
 import functools
@@ -31,7 +31,7 @@ def python(code, *arguments, timeout=240, **env):
 def warm_python(code, *arguments, timeout=240, **env):
     """As `python`, in a process that has imported torch, transformers, Ray and their like, and neither verl nor vLLM.
 
-    Most of the time of a fresh process goes into those. The plugin comes into play later, when verl or vLLM is imported.
+    Most of the time of a fresh process goes into those. The plugin comes into play later, when verl or vLLM is loaded.
     """
     process = _warm_process()
     with tempfile.TemporaryDirectory() as folder:
