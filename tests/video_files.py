@@ -5,6 +5,7 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
+import pytest
 
 WIDTH, HEIGHT = 96, 64
 
@@ -90,3 +91,10 @@ def remux(source, path, keep=lambda number, packet: True, shift=0, container_opt
                 packet.stream = stream
                 written.mux(packet)
     return path
+
+
+def set_display_matrix(stream, matrix):
+    """Write a display matrix of nine fixed-point numbers into a stream that is not yet encoded."""
+    if not hasattr(stream, "set_display_matrix"):
+        pytest.skip("this PyAV cannot write a display matrix")
+    stream.set_display_matrix(matrix)

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from verl.utils.tokenizer import build_multimodal_processor_inputs
-from video_files import encode, moving_frames, write_h264, write_images
+from video_files import encode, moving_frames, set_display_matrix, write_h264, write_images
 
 from mllm4d_verl.data_tools.schema import QARow, write_qa
 from mllm4d_verl.datasets import MLLM4DDataset, MLLM4DSFTDataset, validate_rows
@@ -19,7 +19,7 @@ TIMES = (0, 40, 90, 120, 700, 720, 1500, 1550, 1600, 3000)  # ms
 def turned(_, stream):
     """A phone held upright: shown after a quarter turn clockwise."""
     one = 1 << 16
-    stream.set_display_matrix([0, one, 0, -one, 0, 0, 0, 0, 1 << 30])
+    set_display_matrix(stream, [0, one, 0, -one, 0, 0, 0, 0, 1 << 30])
 
 
 def row_of(video, number=0, **changes):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from verl.utils.tokenizer import build_multimodal_processor_inputs
-from video_files import encode, frame_numbers, moving_frames, write_h264, write_images
+from video_files import encode, frame_numbers, moving_frames, set_display_matrix, write_h264, write_images
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.video import VideoFrames
@@ -25,7 +25,7 @@ def as_images(frames):
 def turned(_, stream):
     """A phone held upright: shown after a quarter turn clockwise."""
     one = 1 << 16
-    stream.set_display_matrix([0, one, 0, -one, 0, 0, 0, 0, 1 << 30])
+    set_display_matrix(stream, [0, one, 0, -one, 0, 0, 0, 0, 1 << 30])
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from video_files import encode, remux
+from video_files import encode, remux, set_display_matrix
 
 from mllm4d_verl.data_tools.annotation.config import load_config
 from mllm4d_verl.data_tools.annotation.run import annotate, find_source
@@ -33,7 +33,7 @@ CODEC = {"g": 4, "bf": 0, "crf": 8}
 def turned(_, stream):
     """The display matrix of a phone that was held upside down."""
     one = 1 << 16
-    stream.set_display_matrix([-one, 0, 0, 0, -one, 0, 0, 0, 1 << 30])
+    set_display_matrix(stream, [-one, 0, 0, 0, -one, 0, 0, 0, 1 << 30])
 
 
 def trimmed(path, frames):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from video_files import encode, frame_numbers, moving_frames, remux, write_h264
+from video_files import encode, frame_numbers, moving_frames, remux, set_display_matrix, write_h264
 
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.video import VideoFrames, open_frames
@@ -130,7 +130,7 @@ class TestTurns:
         path = encode(
             tmp_path / "a.mp4",
             moving_frames(4),
-            before=lambda _, stream: stream.set_display_matrix(self.matrix(*matrix).tolist()),
+            before=lambda _, stream: set_display_matrix(stream, self.matrix(*matrix).tolist()),
         )
         stored, turned = VideoFrames(path), VideoFrames(path, as_shown=True)
         assert (stored.width, stored.height) == (96, 64)
