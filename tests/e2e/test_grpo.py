@@ -20,7 +20,8 @@ from mllm4d_verl.data_tools.released import write_rft
 from mllm4d_verl.reward import STReward
 from mllm4d_verl.rollouts.reading import read_rollouts
 
-STEPS = 2
+# A step takes a second or two on a free machine, and the kill comes some time after the first.
+STEPS = 4
 
 
 def kill_workers(name: str, out: Path) -> list[int]:
@@ -39,7 +40,7 @@ def kill_workers(name: str, out: Path) -> list[int]:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("pixels", ["real", "rendered"])
-def test_two_steps_with_checkpoint_resume_after_a_lost_agent_loop_and_merge(
+def test_steps_with_checkpoint_resume_after_a_lost_agent_loop_and_merge(
     pixels: str, tiny_model, run_command, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -87,7 +88,7 @@ def test_two_steps_with_checkpoint_resume_after_a_lost_agent_loop_and_merge(
     assert "an agent loop has died" in killed.output or "ActorDiedError" in killed.output
     assert marker.exists(), killed.output
     resumed_from = int(marker.read_text())
-    assert resumed_from == 1
+    assert 1 <= resumed_from < STEPS
     assert list((tmp_path / "killed" / "frame_store").glob("??/*.frames")), "no decoded frames were kept"
 
     finished = run_command(command, tmp_path / "resumed").check()
@@ -97,7 +98,8 @@ def test_two_steps_with_checkpoint_resume_after_a_lost_agent_loop_and_merge(
         [json.loads(line) for line in (out / "metrics" / f"launch_{number:03d}.jsonl").read_text().splitlines()]
         for number in range(2)
     ]
-    assert [step["step"] for step in launches[1]] == [2], "it started again instead of resuming"
+    resumed = [step["step"] for step in launches[1]]
+    assert resumed == list(range(resumed_from + 1, STEPS + 1)), "it started again instead of resuming"
     for step in (launches[0][0]["data"], launches[1][0]["data"]):
         assert all(math.isfinite(step[key]) for key in step if key.startswith(("critic/", "actor/"))), step
         assert step["rollout_corr/k3_kl"] < 1e-5
