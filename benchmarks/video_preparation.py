@@ -59,8 +59,7 @@ def group_seconds(
     os.environ[PLACE] = "off" if store is None else str(store)
     if store is not None and not keep:
         FrameStore(store, 1).clear()
-    frames._process_cache = frames.FrameCache()
-    frames._store_settings.clear()
+    frames._process_cache = frames._ProcessCache()
     messages = [{"role": "user", "content": [element]}]
     alive = []  # the agent loop holds the frames of all rollouts of a batch
     start = time.process_time()

@@ -270,10 +270,7 @@ class _ShotAnnotation:
     # ---------------------------------------------------------------------------------------------------- files
 
     def _video(self) -> str:
-        """Path of the left video relative to the folder; written where the source has none of just these frames.
-
-        A source's own file is kept where every decoder gives the annotated frames for it, upright, in the same number.
-        """
+        """Path of the left video relative to the folder; written where decoders may read the source's otherwise."""
         source = self.view.video
         if source is not None and source.suffix.lower() == ".mp4" and VideoFrames(source).reads_alike_everywhere:
             return Path(os.path.relpath(source, self.folder.root)).as_posix()

@@ -23,7 +23,7 @@ from ..formats.base import Options, PathLike
 from ..qa_table import RowProblem, check_table
 from ..released import DEFAULT_NUM_FRAMES, rebase_video
 from ..schema import QA_SCHEMA
-from ..video.location import exists, join
+from ..video.location import exists, is_remote, join
 from .across import ClipSplits, Repeats, question_keys, repeated_options
 from .pieces import Piece, iter_pieces
 
@@ -106,13 +106,13 @@ def validate_set(
             writer = files.enter_context(pq.ParquetWriter(temporary, QA_SCHEMA))
         run = _Run(SetReport(kind.name), list_file)
         folder = path if path.is_dir() else path.parent
-        videos = _Videos(Path(media_root or folder), probe) if media else None
+        videos = _Videos(media_root or folder, probe) if media else None
         options = Options(num_frames=num_frames, on_error=run.unreadable, check=False)
         try:
             for piece in iter_pieces(path, kind, options, run.unreadable):
                 sound = run.check(piece, videos)
                 if writer is not None and out is not None and len(sound):
-                    moved = _moved(sound, Path(media_root or folder), Path(out).parent)
+                    moved = _moved(sound, media_root or folder, Path(out).parent)
                     writer.write_table(moved, row_group_size=qa.ROWS_PER_GROUP)
         except InputError:
             if not run.report.broken:
@@ -176,7 +176,7 @@ class _Run:
 class _Videos:
     """The videos of a set: whether each is there and, with a probe, its frames."""
 
-    def __init__(self, folder: Path, probe: Probe | None) -> None:
+    def __init__(self, folder: PathLike, probe: Probe | None) -> None:
         self._folder, self._probe = folder, probe
         self.frames: dict[str, int | str] = {}  # frames (0 where not asked), or what is wrong
         self.missing = 0
@@ -240,12 +240,16 @@ def _sorted(table: pa.Table) -> list[tuple[int, str]]:
     return sorted(repeated_options(table).items())
 
 
-def _moved(table: pa.Table, old: Path, new: Path) -> pa.Table:
-    """The table with video paths that start from `new`."""
-    if old.resolve() == new.resolve():
+def _moved(table: pa.Table, old: PathLike, new: Path) -> pa.Table:
+    """The table with video paths that start from `new`, or with whole addresses where `old` is one."""
+    remote = is_remote(old)
+    if not remote and Path(old).resolve() == new.resolve():
         return table
     videos = table["video"].combine_chunks().dictionary_encode()
-    names = pa.array([rebase_video(name, old, new) for name in videos.dictionary.to_pylist()], pa.string())
+    moved = [
+        join(old, name) if remote else rebase_video(name, Path(old), new) for name in videos.dictionary.to_pylist()
+    ]
+    names = pa.array(moved, pa.string())
     position = table.schema.get_field_index("video")
     return table.set_column(position, "video", names.take(videos.indices))
 

@@ -24,7 +24,7 @@ def preview(
     min_pixels: Annotated[int | None, typer.Option(help="Of a frame, as in training.", show_default="none")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Of a frame, as in training.", show_default="none")] = None,
     media_root: Annotated[
-        Path | None, typer.Option(help="Folder that video paths start from.", show_default="that of FILE")
+        str | None, typer.Option(help="Folder that video paths start from.", show_default="that of FILE")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:

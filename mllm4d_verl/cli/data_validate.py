@@ -26,7 +26,7 @@ def validate(
     media: Annotated[bool, typer.Option("--media/--no-media", help="Look for the videos.")] = True,
     probe: Annotated[bool, typer.Option("--probe", help="Also decode two frames of each, and count them.")] = False,
     media_root: Annotated[
-        Path | None, typer.Option(help="Folder that video paths start from.", show_default="that of PATH")
+        str | None, typer.Option(help="Folder that video paths start from.", show_default="that of PATH")
     ] = None,
     num_frames: Annotated[int, typer.Option(help="Frames sampled per video, where PATH does not say.")] = 32,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,

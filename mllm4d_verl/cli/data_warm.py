@@ -16,18 +16,20 @@ _SHOWN = 20  # faults that are printed; the others are counted
 
 def warm(
     files: Annotated[list[Path], typer.Argument(help="Question files that the run will read.")],
-    min_pixels: Annotated[int, typer.Option(help="data.min_pixels of the run.")] = 784,
-    max_pixels: Annotated[int, typer.Option(help="data.max_pixels of the run.")] = 50176,
+    min_pixels: Annotated[int, typer.Option(help="The run's data.min_pixels: frames are enlarged to it.")] = 784,
+    max_pixels: Annotated[int, typer.Option(help="The run's data.max_pixels: frames are reduced to it.")] = 50176,
     patch_size: Annotated[
-        int, typer.Option(help="Patch of the model's processor, pixels: 16 for Qwen3-VL, 14 for Qwen2.5-VL.", min=1)
+        int, typer.Option(help="Side of a patch, pixels: 16 for Qwen3-VL, 14 for Qwen2.5-VL.", min=1)
     ] = 16,
     media_root: Annotated[
-        str | None, typer.Option(help="data.media_root of the run.", show_default="folders of FILES")
+        str | None,
+        typer.Option(help="The run's data.media_root: video paths start from it.", show_default="folders of FILES"),
     ] = None,
     size_gb: Annotated[
-        float | None, typer.Option(help="data.frame_store_gb of the run: the store's bound.", show_default="16")
+        float | None,
+        typer.Option(help="The run's data.frame_store_gb: GiB that the store may take.", show_default="16"),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Threads; 0 for all cores.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Threads that decode; 0 for all cores.", min=0)] = 0,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
     """Decode the videos of question files into this machine's frame store, so that a run need not; exit code 2 if a

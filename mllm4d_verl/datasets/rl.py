@@ -30,6 +30,7 @@ from mllm4d_verl.datasets.reader import (
 from mllm4d_verl.video import VideoGeometry, probe_video, video_tokens
 from mllm4d_verl.video.frames import load_video, process_cache
 from mllm4d_verl.video.reading import DEFAULT_TIME_LIMIT_S
+from mllm4d_verl.video.store import DEFAULT_GB
 
 _MEDIA = "<(image|audio)>"
 
@@ -118,8 +119,10 @@ class MLLM4DDataset(RLHFDataset):
         entries = [
             entry for message in messages if isinstance(message.get("content"), list) for entry in message["content"]
         ]
-        megabytes = config.get("frame_cache_mb")
-        cache = process_cache(None if megabytes is None else int(megabytes) * 2**20, config.get("frame_store_gb"))
+        megabytes, gigabytes = config.get("frame_cache_mb"), config.get("frame_store_gb")
+        cache = process_cache(
+            None if megabytes is None else int(megabytes) * 2**20, DEFAULT_GB if gigabytes is None else gigabytes
+        )
         limit_s = config.get("video_time_limit_s", DEFAULT_TIME_LIMIT_S)
         images = [
             fetch_image(entry, image_patch_size=image_patch_size)

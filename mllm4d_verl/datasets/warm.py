@@ -44,8 +44,8 @@ def warm_videos(
         files: question files.
         options: those of the run, of which `media_root`, `num_frames`, `min_pixels` and `max_pixels` count. With others
             than the run's, the run finds nothing.
-        image_patch_size: of the model's processor, in pixels: 16 for Qwen3-VL, 14 for Qwen2.5-VL.
-        store: to fill.
+        image_patch_size: side of a patch of the model's processor, in pixels: 16 for Qwen3-VL, 14 for Qwen2.5-VL.
+        store: it gets the frames.
         workers: threads. FFmpeg decodes outside Python's lock.
         progress: called as progress(done, total).
 

@@ -7,6 +7,7 @@ process keeps the most recent ones, as bytes, and all processes of a machine sha
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import threading
 import weakref
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mllm4d_verl.data_tools.errors import InputError
 from mllm4d_verl.data_tools.video.location import identity
 from mllm4d_verl.video.reading import DEFAULT_TIME_LIMIT_S, is_file_list, read_video
-from mllm4d_verl.video.store import PLACE, FrameStore, key_of, open_store
+from mllm4d_verl.video.store import DEFAULT_GB, PLACE, FrameStore, key_of, open_store
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,8 @@ class FrameCache:
     Threads that ask for the same absent key wait for the first of them to load it.
 
     Attributes:
-        store: where videos are looked for before they are decoded, and put after it; None decodes.
+        store: the store on disk that is asked before a video is decoded, and gets its frames afterwards; None: there is
+            no store.
         hits, misses: how often a video was and was not in memory.
         decoded: how many were decoded, because the store did not have them either.
     """
@@ -101,6 +103,11 @@ class FrameCache:
                     self._loading.pop(key, None)
         return entry
 
+    def count_decoded(self) -> None:
+        """Note that a video was decoded."""
+        with self._lock:
+            self.decoded += 1
+
     def _find(self, key: Any) -> StoredVideo | None:
         entry = self._entries.get(key)
         if entry is not None:
@@ -117,25 +124,32 @@ class FrameCache:
             self._bytes -= self._entries.popitem(last=False)[1].nbytes
 
 
-_process_cache = FrameCache()
-_store_settings: list[tuple[Any, ...]] = []  # of the store that is open: empty before the first use
-_store_lock = threading.Lock()
+class _ProcessCache(FrameCache):
+    """The cache of a process. It opens its store when it is first asked for.
+
+    Attributes:
+        store_gb: bound of the store, in 2**30 bytes.
+    """
+
+    store_gb = DEFAULT_GB
+
+
+_process_cache = _ProcessCache()
+_opened = functools.lru_cache(maxsize=8)(lambda store_gb, place: open_store(store_gb))
 
 
 def process_cache(max_bytes: int | None = None, store_gb: float | None = None) -> FrameCache:
     """The cache of this process.
 
     Args:
-        max_bytes: sets its limit.
-        store_gb: bound of the store behind it, see `store.open_store`.
+        max_bytes: sets the bytes of frames that it may hold; None leaves them.
+        store_gb: sets the bound of the store behind it, see `store.open_store`; None leaves it.
     """
     if max_bytes is not None:
         _process_cache.max_bytes = max_bytes
-    settings = (store_gb, os.environ.get(PLACE))
-    with _store_lock:
-        if _store_settings != [settings]:
-            _process_cache.store = open_store(store_gb)
-            _store_settings[:] = [settings]
+    if store_gb is not None:
+        _process_cache.store_gb = store_gb
+    _process_cache.store = _opened(_process_cache.store_gb, os.environ.get(PLACE))
     return _process_cache
 
 
@@ -184,7 +198,7 @@ def _stored_or_read(
     if entry is not None:
         return StoredVideo(torch.from_numpy(entry.frames), entry.metadata)
     frames, metadata = read_video(element, image_patch_size, time_limit_s)
-    cache.decoded += 1
+    cache.count_decoded()
     if cache.store is not None:
         cache.store.put(key, frames.numpy(), metadata)
     return StoredVideo(frames, metadata)

@@ -34,14 +34,14 @@ OFF = "off"
 #: Gigabytes (2**30 bytes) that a store may take unless the user says otherwise: 14,000 clips of 8 frames of 224 x 224
 #: pixels, or 650 of 32 frames of 512 x 512.
 DEFAULT_GB = 16.0
-#: Raised when decoding, resizing or the file's layout changes, so that older files are not read.
+#: Goes up when decoding, resizing or the file's layout changes, so that older files are not read.
 _VERSION = 1
 #: The last bytes of a file: length of the metadata, and a mark that tells a whole file.
 _TAIL = struct.Struct("<Q8s")
 _MARK = b"mllm4dV1"
 #: Seconds between two notes of the last use of a file. Finer than this, the order of leaving does not matter.
 _USE_NOTED_EVERY_S = 600.0
-#: Of what is free on the disk, the share that a store may take.
+#: Of what would be free on the disk without the store, the share that the store may take.
 _SHARE_OF_FREE = 0.5
 #: A process looks at the size of the store after it has written this share of what is allowed.
 _CHECKED_EVERY = 1 / 64
@@ -64,13 +64,12 @@ class FrameStore:
 
     Attributes:
         root: the folder. It is created, for this user alone.
-        hits, misses, written_bytes: counts of this process.
+        max_bytes: the bound.
     """
 
     def __init__(self, root: str | os.PathLike[str], max_bytes: int) -> None:
         self.root = Path(root)
         self.max_bytes = max_bytes
-        self.hits = self.misses = self.written_bytes = 0
         self._unchecked = max_bytes  # bytes since the last look at the size; the first write looks
         self._lock = threading.Lock()
         self._is_closed = False
@@ -88,12 +87,9 @@ class FrameStore:
                 os.utime(path)
         except OSError:  # absent, or another process has just removed it
             entry = None
-        except (ValueError, KeyError, struct.error):  # a disk that lost power leaves such files
+        except ValueError:  # a disk that lost power leaves such files
             path.unlink(missing_ok=True)
             entry = None
-        with self._lock:
-            self.hits += entry is not None
-            self.misses += entry is None
         return entry
 
     def put(self, key: str, frames: NDArray[np.uint8], metadata: Mapping[str, Any]) -> None:
@@ -110,9 +106,6 @@ class FrameStore:
                 file.write(text + _TAIL.pack(len(text), _MARK))
         except OSError as error:
             self._close(f"{error.strerror}")
-            return
-        with self._lock:
-            self.written_bytes += frames.nbytes
 
     def size(self) -> tuple[int, int]:
         """How many entries there are, and their bytes."""
@@ -154,9 +147,11 @@ class FrameStore:
                 self._unchecked = 0
             files = self._files()
             total = sum(size for _, size, _ in files)
-            allowed = min(self.max_bytes, total + int(shutil.disk_usage(self.root).free * _SHARE_OF_FREE))
+            free_without = total + shutil.disk_usage(self.root).free
+            allowed = min(self.max_bytes, int(free_without * _SHARE_OF_FREE))
             if allowed < coming:
                 self._close("the disk is full")
+                return
             if total + coming <= allowed:
                 return
             for path, size, _ in sorted(files, key=lambda file: file[2]):

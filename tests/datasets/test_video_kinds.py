@@ -8,7 +8,7 @@ import torch
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 from video_files import encode, moving_frames, set_display_matrix, write_h264, write_images
 
-from mllm4d_verl.data_tools.schema import QARow, write_qa
+from mllm4d_verl.data_tools.schema import QARow, read_qa, write_qa
 from mllm4d_verl.datasets import MLLM4DDataset, MLLM4DSFTDataset, validate_rows
 from mllm4d_verl.video.frames import process_cache
 
@@ -74,6 +74,32 @@ def test_validate_command(mllm4d, file):
     done = mllm4d("data", "validate", file, "--probe", "--json")
     report = json.loads(done.stdout.splitlines()[-1])
     assert (report["rows"], report["broken"]) == (5, 0)
+
+
+def test_validate_command_with_a_remote_root(mllm4d, tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    source = write_h264(tmp_path / "a.mp4", moving_frames(12))
+    with fsspec.open("memory://root/a.mp4", "wb") as video:
+        video.write(source.read_bytes())
+    source.unlink()
+    rows = write_qa(tmp_path / "qa.parquet", [row_of("a.mp4"), row_of("b.mp4", 1)])
+    done = mllm4d(
+        *(
+            "data",
+            "validate",
+            rows,
+            "--probe",
+            "--media-root",
+            "memory://root",
+            "--out",
+            tmp_path / "o.parquet",
+            "--json",
+        )
+    )
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert (report["rows"], report["broken"]) == (2, 1)
+    assert "the video memory://root/b.mp4 does not exist" in done.stderr
+    assert [row.video for row in read_qa(tmp_path / "o.parquet")] == ["memory://root/a.mp4"]
 
 
 class TestWarm:

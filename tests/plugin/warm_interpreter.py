@@ -57,7 +57,7 @@ def run(question: dict) -> None:
 
 
 def main() -> None:
-    sys.path[0] = ""  # as with `python -c`
+    sys.path[0] = ""  # `python -c` has the working folder there
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
